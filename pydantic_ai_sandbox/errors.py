@@ -1,0 +1,72 @@
+"""What can go wrong beyond what a command or a file operation reports.
+
+    SandboxError
+    ├── EngineError                       the container engine refused or failed
+    │   ├── EngineUnavailableError        … does not answer              (also ConnectionError)
+    │   └── ImageBuildError               … could not build an image     (.log_tail)
+    ├── RuntimeNotFoundError              no runtime of that name        (also LookupError)
+    ├── ChannelError                      the stream to the runner broke a rule or broke off
+    ├── EditError                         an edit does not apply         (also ValueError)
+    └── ResourceExhaustedError            the sandbox ran into one of its limits (.resource, .limit)
+
+What a command or a file operation does wrong is not here: a non-zero exit code is a result, a missing file is
+`FileNotFoundError`, and the rest are Pydantic AI's `WorkspaceTimeoutError`, `WorkspaceOutputLimitError` and
+`WorkspaceUnavailableError`. Every message names the cause and what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "ChannelError",
+    "EditError",
+    "EngineError",
+    "EngineUnavailableError",
+    "ImageBuildError",
+    "ResourceExhaustedError",
+    "RuntimeNotFoundError",
+    "SandboxError",
+)
+
+
+class SandboxError(Exception):
+    """Base of every error this package defines."""
+
+
+class EngineError(SandboxError):
+    """The container engine refused a request or failed to carry it out."""
+
+
+class EngineUnavailableError(EngineError, ConnectionError):
+    """The container engine does not answer: not installed, not running, no permission, or too slow."""
+
+
+class ImageBuildError(EngineError):
+    """An image could not be built; `log_tail` holds the end of the build's output."""
+
+    def __init__(self, message: str, *, log_tail: str = "") -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+
+class RuntimeNotFoundError(SandboxError, LookupError):
+    """No runtime has that name."""
+
+
+class ChannelError(SandboxError):
+    """The stream to the sandbox's runner broke off, or the peer broke the protocol; the outcome of the call is unknown."""
+
+
+class EditError(SandboxError, ValueError):
+    """The text to replace is not there, not unique or empty, or the file changed; written for whoever asked for the edit."""
+
+
+class ResourceExhaustedError(SandboxError):
+    """The sandbox cannot serve the call because one of its limits is used up.
+
+    `resource` names the limit (`"processes"`, `"memory"`, `"disk"`, `"streams"`), `limit` its value or `None` when unknown.
+    """
+
+    def __init__(self, message: str, *, resource: str, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.limit = limit
