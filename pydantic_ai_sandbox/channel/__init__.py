@@ -1,0 +1,1 @@
+"""How a backend talks to the runner inside a container: one byte stream, many operations at once."""

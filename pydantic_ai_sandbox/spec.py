@@ -1,0 +1,180 @@
+"""What a sandbox is made of: frozen, validated descriptions that hold no connection to anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+
+__all__ = (
+    "MOUNT_ROOT",
+    "WORKSPACE",
+    "ContainerSpec",
+    "NetworkMode",
+    "ResourceLimits",
+    "RuntimeConfig",
+    "VolumeMount",
+)
+
+WORKSPACE = "/workspace"
+"""Where commands start and where a host directory given as `workspace` appears."""
+
+MOUNT_ROOT = "/.sandbox"
+"""Directory in every container that belongs to us: the runner's binary (read-only) and its socket."""
+
+MiB = 1024 * 1024
+GiB = 1024 * MiB
+
+NetworkMode: TypeAlias = Literal["none", "bridge"]
+"""`"none"`: no interface but loopback. `"bridge"`: an ordinary Docker network, open to the internet and the host's services."""
+
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_FORBIDDEN_SOURCES = (
+    "/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/lib", "/var/lib/docker",
+    "/var/run",
+)  # fmt: skip
+"""Host directories that hand the host to whoever may write in them; what lies below `/var/lib/docker` and any socket is refused too."""
+
+_RESERVED_TARGETS = ("/", "/proc", "/sys", "/dev", MOUNT_ROOT)
+"""Container paths that a volume must not cover."""
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_no_nul)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ResourceLimits(_Frozen):
+    """What one sandbox may use. Sizes are bytes, or strings such as `"512MiB"`."""
+
+    memory: Annotated[ByteSize, Field(ge=16 * MiB)] = ByteSize(GiB)
+    """Memory, swap included: the container cannot swap."""
+    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    """Processors, as a share of time."""
+    pids: Annotated[int, Field(ge=16)] = 256
+    """Processes and threads, the runner's own few included."""
+    open_files: Annotated[int, Field(ge=64)] = 4096
+    """File descriptors per process."""
+    file_size: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(2 * GiB)
+    """Largest single file a process may write."""
+    workspace: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(512 * MiB)
+    """Size of `/workspace` when it is not a host directory; it lies in memory and counts towards `memory` as it fills."""
+    tmp: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(256 * MiB)
+    """Size of `/tmp`, in memory."""
+    home: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(64 * MiB)
+    """Size of the home directory, in memory."""
+    output: Annotated[ByteSize, Field(ge=4096, le=64 * MiB)] = ByteSize(MiB)
+    """Output of a command that is kept: half of it per stream, its beginning and its end."""
+    output_stop: Annotated[ByteSize, Field(ge=4096)] = ByteSize(16 * MiB)
+    """Output after which a command that is waited for is stopped."""
+
+
+class RuntimeConfig(_Frozen):
+    """An image definition: a directory with a `Dockerfile`, built on first use and cached by its content."""
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    """Name for people, and part of the image's."""
+    directory: Path
+    """Directory with the `Dockerfile`; all of it is the build context."""
+    env: Mapping[str, Text] = Field(default_factory=dict)
+    """Variables that every command sees."""
+
+
+class VolumeMount(_Frozen):
+    """A host directory or file that appears in the sandbox."""
+
+    source: Path
+    """Absolute path on the engine's host."""
+    target: Text
+    """Absolute path in the sandbox."""
+    read_only: bool = False
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, source: Path) -> Path:
+        if not source.is_absolute():
+            raise ValueError(f"a volume's host path must be absolute, got {str(source)!r}")
+        # Resolved, because dockerd follows a symlink given as bind source.
+        resolved = Path(os.path.realpath(source))
+        if str(resolved) in _FORBIDDEN_SOURCES or resolved.is_relative_to("/var/lib/docker"):
+            raise ValueError(f"{str(source)!r} cannot be a volume: it would hand the host to the sandbox")
+        if resolved.is_socket():
+            raise ValueError(f"{str(source)!r} cannot be a volume: it is a socket, such as the engine's")
+        return resolved
+
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, target: str) -> str:
+        path = PurePosixPath(target)
+        if not path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"a volume's path in the sandbox must be absolute and without '..', got {target!r}")
+        if any(str(path) == reserved or str(path).startswith(reserved.rstrip("/") + "/") for reserved in _RESERVED_TARGETS[1:]):
+            raise ValueError(f"{target!r} is reserved in a sandbox")
+        if str(path) == "/":
+            raise ValueError("a volume cannot cover the sandbox's root")
+        return str(path)
+
+
+class ContainerSpec(_Frozen):
+    """Everything that decides what a container is; two equal specs give interchangeable containers."""
+
+    image: str
+    """Image reference or id."""
+    uid: Annotated[int, Field(ge=1)] = 10001
+    """User and group id that everything in the container runs as; never 0."""
+    workspace: Path | None = None
+    """Host directory mounted at `/workspace`; `None`: a file system in memory that goes with the container."""
+    volumes: tuple[VolumeMount, ...] = ()
+    """Further mounts."""
+    env: Mapping[str, Text] = Field(default_factory=dict)
+    """Environment of every command, over the image's own."""
+    limits: ResourceLimits = ResourceLimits()
+    """Resource limits."""
+    network: NetworkMode = "none"
+    """What it can reach."""
+    idle_timeout: Annotated[int, Field(ge=0)] = 1800
+    """Seconds without use after which it ends itself; 0: never."""
+    max_lifetime: Annotated[int, Field(ge=0)] = 0
+    """Seconds after which it ends itself in any case; 0: never."""
+    persistent: bool = False
+    """Whether the container and what it installed outlive its end, to be started again."""
+    oci_runtime: str | None = None
+    """The engine's OCI runtime (`"runsc"` for gVisor); the engine's default when `None`."""
+
+    @field_validator("env")
+    @classmethod
+    def _check_env(cls, env: Mapping[str, str]) -> Mapping[str, str]:
+        for name in env:
+            if not _ENV_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a name for an environment variable")
+        return env
+
+    @field_validator("workspace")
+    @classmethod
+    def _check_workspace(cls, workspace: Path | None) -> Path | None:
+        return workspace and VolumeMount(source=workspace, target=WORKSPACE).source
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> ContainerSpec:
+        if self.limits.output_stop < self.limits.output:
+            raise ValueError("limits.output_stop must not be less than limits.output")
+        return self
+
+    def digest(self) -> str:
+        """Hash of all of it, 16 hexadecimal digits: tells whether a container that runs still fits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
