@@ -1,0 +1,116 @@
+# The only list of commands: continuous integration, the pre-commit hooks and the documentation call these.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+
+RUNNER := runtimes/runner
+RUNNER_STAMP := pydantic_ai_sandbox/_runner/stamp
+RUNNER_SOURCES := $(shell find $(RUNNER) -name '*.go' -o -name 'go.*')
+
+# Nothing but the standard library and the toolchain of the environment: Go never goes to the network.
+GO := GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod GOWORK=off $(CURDIR)/$(BIN)/go
+RACE := $(if $(shell command -v gcc),-race)
+FUZZTIME ?= 20s
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- From nothing -----------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/installed $(RUNNER_STAMP) ## Make .venv and build the runner
+
+$(VENV)/installed: pyproject.toml hatch_build.py scripts/venv.sh
+	@sh scripts/venv.sh $(VENV)
+	@echo "Installing the package and its development tools into $(VENV)"
+	@$(PYTHON) -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(RUNNER_STAMP): $(RUNNER_SOURCES) hatch_build.py | $(VENV)/installed
+	@$(PYTHON) hatch_build.py
+	@touch $@
+
+.PHONY: docker
+docker: setup ## Make sure that a Docker daemon answers; as root on Debian, install and start one
+	@$(PYTHON) scripts/daemon.py
+
+.PHONY: images
+images: docker ## Build the images of the built-in runtimes that are not there yet
+	@$(PYTHON) scripts/images.py
+
+.PHONY: demo
+demo: images ## Watch an agent repair a package in a sandbox
+	@$(PYTHON) examples/quickstart.py
+
+# -- Checks -----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: images test-go ## Run all tests: the runner's (Go) and the package's
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-go
+test-go: setup ## Run the runner's tests, with the race detector where there is a C compiler
+	@cd $(RUNNER) && $(GO) test $(RACE) ./...
+
+.PHONY: test-interop
+test-interop: images $(VENV)-interop/installed ## Run other people's toolsets in our sandbox, in an environment of their own
+	@$(VENV)-interop/bin/python -m pytest tests/interop $(PYTEST_ARGS)
+
+$(VENV)-interop/installed: pyproject.toml hatch_build.py scripts/venv.sh
+	@sh scripts/venv.sh $(VENV)-interop
+	@$(VENV)-interop/bin/python -m pip install --quiet --editable . pydantic-ai-harness anyio pytest pytest-timeout
+	@touch $@
+
+.PHONY: fuzz
+fuzz: setup ## Fuzz the runner's parsers, FUZZTIME (20s) for each target
+	@cd $(RUNNER) && set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: lint
+lint: setup ## Check style and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports
+	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l $(RUNNER)); \
+		test -z "$$unformatted" || { echo "not formatted by gofmt: $$unformatted"; exit 1; }
+	@cd $(RUNNER) && $(GO) vet ./...
+
+.PHONY: typecheck
+typecheck: setup ## Check types, strictly
+	@$(BIN)/pyright
+
+.PHONY: format
+format: setup ## Format the sources and apply the safe fixes
+	@$(BIN)/ruff check --fix --exit-zero --quiet
+	@$(BIN)/ruff format
+	@$$($(GO) env GOROOT)/bin/gofmt -w $(RUNNER)
+
+.PHONY: bench
+bench: images ## Measure against a host subprocess, docker exec and docker run
+	@$(PYTHON) -m tests.bench
+
+.PHONY: hooks
+hooks: setup ## Run lint and typecheck before every commit
+	@$(BIN)/pre-commit install
+
+# -- Housekeeping -----------------------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## Remove environments and everything built in this directory
+	rm -rf $(VENV) $(VENV)-interop build dist pydantic_ai_sandbox/_runner .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+.PHONY: clean-docker
+clean-docker: setup ## Remove our images, containers and volumes from the Docker daemon
+	@$(PYTHON) scripts/images.py --remove
