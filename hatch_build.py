@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def runtime_files(root: Path) -> dict[str, str]:
     }
 
 
-def build_runner(root: Path, *, say: Any = print) -> None:
+def build_runner(root: Path, *, say: Callable[[str], object] = print) -> None:
     """Compile the runner for each architecture into the package, unless what is there was made of the same sources.
 
     Raises:
