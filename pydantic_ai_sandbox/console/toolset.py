@@ -1,0 +1,203 @@
+"""The console as a Pydantic AI toolset."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.tools import AgentDepsT, RunContext, Tool, ToolDefinition
+from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool
+from pydantic_ai.toolsets.function import FunctionToolsetTool
+from pydantic_ai.workspaces import SupportsCommands, SupportsFilesystem
+
+from ..protocols import SupportsJobs
+from .descriptions import TOOL_NAMES, Limits, describe
+from .failures import translated
+from .place import find_place
+from .state import Entered, RunState
+from .tools import Tools
+
+__all__ = ("ConsoleToolset", "create_console_toolset")
+
+_JOBS = frozenset({"job_output", "job_input", "job_stop"})
+_CHANGING = frozenset({"run", "write", "edit"}) | _JOBS
+_SMALLEST_OUTPUT = 1_000
+
+
+class ConsoleToolset(FunctionToolset[AgentDepsT]):
+    """Tools to work in a sandbox: `run`, `read`, `write`, `edit`, `ls`, `glob`, `grep`, and for background jobs
+    `job_output`, `job_input`, `job_stop`.
+
+    It works in the run's workspace (`agent.run(..., workspace=sandbox)`, or what a capability supplies), else in
+    `deps.backend`. Any Pydantic AI workspace will do; on ours, the tools use what `pydantic_ai_sandbox.protocols`
+    offers. Tools that the workspace cannot serve are not offered: the job tools without `SupportsJobs`, everything that
+    changes something on a read-only workspace.
+
+    What the model has read of which file is remembered per run, so that one instance serves any number of runs, one
+    after the other or at once.
+
+    Args:
+        include: Names of the tools to offer; all by default.
+        exclude: Names of tools to leave out.
+        read_only: Leave out every tool that changes something: `run`, `write`, `edit` and the job tools.
+        requires_approval: Names of tools whose calls a human approves first, or `True` for every tool.
+        timeout: Seconds a command may run unless the model asks otherwise.
+        max_timeout: Seconds a command may run at most, whatever the model asks for.
+        max_output: Characters of one answer, at least 1,000.
+        id: The toolset's id, which durable execution needs.
+        max_retries: How often in a row the model may give a tool wrong arguments before the run fails.
+        instructions: Instructions for the model beside the tools' descriptions; none by default.
+
+    Raises:
+        ValueError: A tool name is unknown, or a number makes no sense.
+    """  # noqa: D205 — the first sentence is a list of names
+
+    def __init__(
+        self,
+        *,
+        include: Collection[str] | None = None,
+        exclude: Collection[str] = (),
+        read_only: bool = False,
+        requires_approval: bool | Collection[str] = False,
+        timeout: float = 120.0,
+        max_timeout: float = 3600.0,
+        max_output: int = 30_000,
+        id: str | None = None,  # noqa: A002 — Pydantic AI's name for it
+        max_retries: int | None = 10,
+        instructions: str | None = None,
+    ) -> None:
+        super().__init__(id=id, max_retries=max_retries, instructions=instructions)
+        offered = _known(TOOL_NAMES if include is None else include, "include") - _known(exclude, "exclude")
+        if read_only:
+            offered -= _CHANGING
+        approved = _approved(requires_approval)
+        self._offered = offered
+        self._limits = _limits(timeout, max_timeout, max_output)
+        self._state: RunState | None = None
+        functions = Tools(self._limits, offered)
+        for name in TOOL_NAMES:
+            if name in offered:
+                self.add_tool(self._tool(name, getattr(functions, name), requires_approval=name in approved))
+
+    def _tool(self, name: str, function: Callable[..., Any], *, requires_approval: bool) -> Tool[AgentDepsT]:
+        return Tool(
+            function,
+            name=name,
+            takes_ctx=True,
+            description=describe(name, self._offered, self._limits, background="job_output" in self._offered),
+            docstring_format="google",
+            require_parameter_descriptions=True,
+            requires_approval=requires_approval,
+            prepare=self._prepare,
+        )
+
+    def _prepare(self, ctx: RunContext[AgentDepsT], definition: ToolDefinition) -> ToolDefinition | None:
+        """The tool as this run's workspace can serve it, or `None`."""
+        offered = self._offered - _not_served(ctx)
+        if definition.name not in offered:
+            return None
+        background = bool(offered & _JOBS)
+        description = describe(definition.name, offered, self._limits, background=background)
+        if definition.name == "run" and not background:
+            definition = replace(
+                definition, parameters_json_schema=_without(definition.parameters_json_schema, "background")
+            )
+        return replace(definition, description=description)
+
+    async def for_run(self, ctx: RunContext[AgentDepsT]) -> AbstractToolset[AgentDepsT]:  # noqa: ARG002 — Pydantic AI's signature
+        """A copy for one run that shares everything but what is remembered."""
+        mine = copy.copy(self)
+        mine._state = RunState()  # noqa: SLF001 — of the same class
+        return mine
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
+    ) -> Any:  # noqa: ANN401 — Pydantic AI's signature
+        """Call a tool; failures of the workspace become what the model can read, or end the run."""
+        original = tool.original_name if isinstance(tool, FunctionToolsetTool) else None
+        if (original or name) not in self._offered:
+            return await super().call_tool(name, tool_args, ctx, tool)
+        with translated(), Entered(self._state):
+            return await super().call_tool(name, tool_args, ctx, tool)
+
+
+def create_console_toolset(
+    *,
+    include: Collection[str] | None = None,
+    exclude: Collection[str] = (),
+    read_only: bool = False,
+    requires_approval: bool | Collection[str] = False,
+    timeout: float = 120.0,
+    max_timeout: float = 3600.0,
+    max_output: int = 30_000,
+    id: str | None = None,  # noqa: A002 — Pydantic AI's name for it
+    max_retries: int | None = 10,
+    instructions: str | None = None,
+) -> ConsoleToolset[Any]:
+    """A `ConsoleToolset`; the arguments are its own.
+
+    Raises:
+        ValueError: A tool name is unknown, or a number makes no sense.
+    """
+    return ConsoleToolset(
+        include=include,
+        exclude=exclude,
+        read_only=read_only,
+        requires_approval=requires_approval,
+        timeout=timeout,
+        max_timeout=max_timeout,
+        max_output=max_output,
+        id=id,
+        max_retries=max_retries,
+        instructions=instructions,
+    )
+
+
+def _known(names: Collection[str], option: str) -> frozenset[str]:
+    if isinstance(names, str):
+        raise ValueError(  # noqa: TRY004 — the names in it are what is wrong
+            f"{option} must be a collection of tool names, not the string {names!r}"
+        )
+    if unknown := sorted(set(names) - set(TOOL_NAMES)):
+        raise ValueError(f"{option} names unknown tools: {', '.join(unknown)}; there are {', '.join(TOOL_NAMES)}")
+    return frozenset(names)
+
+
+def _approved(requires_approval: bool | Collection[str]) -> frozenset[str]:
+    if isinstance(requires_approval, bool):
+        return frozenset(TOOL_NAMES) if requires_approval else frozenset()
+    return _known(requires_approval, "requires_approval")
+
+
+def _limits(timeout: float, max_timeout: float, max_output: int) -> Limits:
+    if not (math.isfinite(max_timeout) and 0 < timeout <= max_timeout):
+        raise ValueError(f"timeout must be positive and at most max_timeout, got {timeout!r} and {max_timeout!r}")
+    if max_output < _SMALLEST_OUTPUT:
+        raise ValueError(f"max_output must be at least {_SMALLEST_OUTPUT:,} characters, got {max_output!r}")
+    return Limits(timeout=timeout, max_timeout=max_timeout, max_output=max_output)
+
+
+def _not_served(ctx: RunContext[Any]) -> frozenset[str]:
+    """Tools that the run's workspace has nothing for; asks it nothing."""
+    try:
+        place = find_place(ctx)
+    except UserError:
+        return _JOBS  # calling any other tool tells what is missing
+    if place.workspace.read_only:
+        return _CHANGING
+    missing = frozenset[str]() if isinstance(place.backend, SupportsJobs) else _JOBS
+    underneath = place.workspace.backend
+    if not isinstance(underneath, SupportsCommands):
+        missing |= {"run"}
+        if not isinstance(underneath, SupportsFilesystem):
+            missing |= {"read", "write", "edit", "ls", "glob", "grep"}
+    return missing
+
+
+def _without(schema: dict[str, Any], parameter: str) -> dict[str, Any]:
+    properties = {name: value for name, value in schema["properties"].items() if name != parameter}
+    return {**schema, "properties": properties}
