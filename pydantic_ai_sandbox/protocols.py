@@ -35,7 +35,9 @@ __all__ = (
     "SupportsJobs",
     "SupportsStreaming",
     "SupportsTextRange",
+    "SupportsVersionedWrite",
     "TextRange",
+    "Written",
 )
 
 CauseOfDeath: TypeAlias = Literal[
@@ -336,6 +338,35 @@ class SupportsEdit(Protocol):
             EditError: The text is not there, is there more than once, is empty or unchanged, or the file changed; the
                 message says which and where, for whoever wrote `old`.
             FileNotFoundError, IsADirectoryError, PermissionError, OSError: As for `read_bytes` and `write_bytes`.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A file that was written whole."""
+
+    created: bool
+    """Whether it was not there before."""
+    version: str
+    """The file's new version."""
+
+
+@runtime_checkable
+class SupportsVersionedWrite(Protocol):
+    """Writes a file whole if and only if nobody changed it meanwhile, and tells whether it was there before."""
+
+    async def write_version(self, path: str, data: bytes, *, expected_version: str | None = None) -> Written:
+        """Replace or create the file at the absolute `path`, like `write_bytes`.
+
+        Args:
+            path: Absolute path of the file.
+            data: The new content.
+            expected_version: Refuse if the file exists and its version (as `read_text` reported it) is another one.
+
+        Raises:
+            EditError: The file changed (`editing.changed_since_read`).
+            IsADirectoryError, NotADirectoryError, PermissionError, OSError: As for `write_bytes`.
         """
         ...
 
