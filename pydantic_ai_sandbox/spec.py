@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ __all__ = (
     "ResourceLimits",
     "RuntimeConfig",
     "VolumeMount",
+    "refuse_host_directory",
 )
 
 WORKSPACE = "/workspace"
@@ -31,19 +31,21 @@ MiB = 1024 * 1024
 GiB = 1024 * MiB
 
 NetworkMode: TypeAlias = Literal["none", "bridge"]
-"""`"none"`: no interface but loopback. `"bridge"`: an ordinary Docker network, open to the internet and the host's services."""
+"""`"none"`: no interface but loopback. `"bridge"`: an ordinary Docker network, open to the internet and the host."""
 
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_FORBIDDEN_SOURCES = (
-    "/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/lib", "/var/lib/docker",
-    "/var/run",
-)  # fmt: skip
-"""Host directories that hand the host to whoever may write in them; what lies below `/var/lib/docker` and any socket is refused too."""
+_FORBIDDEN_SOURCES = frozenset(
+    "/ /bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /srv /sys /usr /var /var/lib /var/run".split()
+)
+"""Host directories that hand the host, or all of its users, to whoever may write in them."""
 
-_RESERVED_TARGETS = ("/", "/proc", "/sys", "/dev", MOUNT_ROOT)
-"""Container paths that a volume must not cover."""
+_FORBIDDEN_TREES = ("/dev", "/proc", "/sys", "/var/lib/docker", "/var/lib/containerd", "/run/docker", "/run/containerd")
+"""Host directories of which not even a part may be mounted."""
+
+_RESERVED_TARGETS = ("/proc", "/sys", "/dev", MOUNT_ROOT)
+"""Container paths that a volume must not cover, nor anything below them."""
 
 
 def _no_nul(value: str) -> str:
@@ -73,7 +75,7 @@ class ResourceLimits(_Frozen):
     file_size: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(2 * GiB)
     """Largest single file a process may write."""
     workspace: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(512 * MiB)
-    """Size of `/workspace` when it is not a host directory; it lies in memory and counts towards `memory` as it fills."""
+    """Size of `/workspace` when it is not a host directory: it lies in memory and counts towards `memory`."""
     tmp: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(256 * MiB)
     """Size of `/tmp`, in memory."""
     home: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(64 * MiB)
@@ -95,6 +97,18 @@ class RuntimeConfig(_Frozen):
     """Variables that every command sees."""
 
 
+def refuse_host_directory(path: Path) -> None:
+    """Refuse what hands the host to a sandbox when mounted; looks at the path alone.
+
+    Raises:
+        ValueError: It must not be mounted.
+    """
+    if str(path) in _FORBIDDEN_SOURCES or any(path.is_relative_to(tree) for tree in _FORBIDDEN_TREES):
+        raise ValueError(f"{str(path)!r} cannot be mounted: it would hand the host to the sandbox")
+    if path.name in ("docker.sock", "containerd.sock", "podman.sock"):
+        raise ValueError(f"{str(path)!r} cannot be mounted: whoever has the engine's socket has the host")
+
+
 class VolumeMount(_Frozen):
     """A host directory or file that appears in the sandbox."""
 
@@ -107,15 +121,10 @@ class VolumeMount(_Frozen):
     @field_validator("source")
     @classmethod
     def _check_source(cls, source: Path) -> Path:
-        if not source.is_absolute():
-            raise ValueError(f"a volume's host path must be absolute, got {str(source)!r}")
-        # Resolved, because dockerd follows a symlink given as bind source.
-        resolved = Path(os.path.realpath(source))
-        if str(resolved) in _FORBIDDEN_SOURCES or resolved.is_relative_to("/var/lib/docker"):
-            raise ValueError(f"{str(source)!r} cannot be a volume: it would hand the host to the sandbox")
-        if resolved.is_socket():
-            raise ValueError(f"{str(source)!r} cannot be a volume: it is a socket, such as the engine's")
-        return resolved
+        if not source.is_absolute() or ".." in source.parts:
+            raise ValueError(f"a volume's host path must be absolute and without '..', got {str(source)!r}")
+        refuse_host_directory(source)
+        return source
 
     @field_validator("target")
     @classmethod
@@ -123,10 +132,8 @@ class VolumeMount(_Frozen):
         path = PurePosixPath(target)
         if not path.is_absolute() or ".." in path.parts:
             raise ValueError(f"a volume's path in the sandbox must be absolute and without '..', got {target!r}")
-        if any(str(path) == reserved or str(path).startswith(reserved.rstrip("/") + "/") for reserved in _RESERVED_TARGETS[1:]):
+        if path == PurePosixPath("/") or any(path.is_relative_to(reserved) for reserved in _RESERVED_TARGETS):
             raise ValueError(f"{target!r} is reserved in a sandbox")
-        if str(path) == "/":
-            raise ValueError("a volume cannot cover the sandbox's root")
         return str(path)
 
 

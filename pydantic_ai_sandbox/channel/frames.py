@@ -10,7 +10,17 @@ from typing import Any, cast
 
 from ..errors import ChannelError
 
-__all__ = ("HEADER", "MAX_PAYLOAD", "PROTOCOL_VERSION", "WINDOW", "FrameReader", "Kind", "decode_json", "encode", "encode_json")
+__all__ = (
+    "HEADER",
+    "MAX_PAYLOAD",
+    "PROTOCOL_VERSION",
+    "WINDOW",
+    "FrameReader",
+    "Kind",
+    "decode_json",
+    "encode",
+    "encode_json",
+)
 
 PROTOCOL_VERSION = 1
 
@@ -107,7 +117,7 @@ class FrameReader:
             start = end
         if start:
             rest = self._filled - start
-            self._buffer[:rest] = self._view[start : self._filled]
+            self._view[:rest] = self._view[start : self._filled]
             self._filled = rest
 
     def feed(self, data: memoryview) -> None:

@@ -1,0 +1,133 @@
+"""What a sandbox needs from whatever runs its container."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from ..channel.multiplexer import Channel
+from ..spec import ContainerSpec, RuntimeConfig
+
+__all__ = ("Connection", "ContainerInfo", "Engine", "Progress", "UnknownContainerError")
+
+T = TypeVar("T")
+
+Progress = Callable[[Any], None]
+"""Told about long work (pulling, building) as it goes on, from a worker thread."""
+
+
+class UnknownContainerError(LookupError):
+    """There is no such container, or it is not one of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerInfo:
+    """A container as the engine knows it."""
+
+    id: str
+    """The engine's identifier, never used for another container."""
+    name: str
+    spec: ContainerSpec
+    """What it was made from."""
+    running: bool
+    status: str
+    """The engine's word for its state, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A byte stream to a runner, connected but not yet on an event loop."""
+
+    sock: socket.socket
+    """Connected stream socket; whoever takes the connection owns it."""
+    wrap: Callable[[Channel], asyncio.BaseProtocol]
+    """Puts the protocol that the transport needs around ours."""
+    transport: str
+    """How it was reached, for people (`"socket"`, `"exec"`)."""
+
+
+class Engine(Protocol):
+    """Runs containers.
+
+    The methods block, bounded by the engine's own deadlines; a sandbox has them run by `submit`. All raise
+    `EngineUnavailableError` when the engine does not answer and `EngineError` when it refuses.
+    """
+
+    @property
+    def provider(self) -> str:
+        """The `provider` of its containers' `WorkspaceRef`."""
+        ...
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Run `call` in one of the engine's few worker threads."""
+        ...
+
+    def resolve_image(self, runtime: RuntimeConfig | str, progress: Progress | None) -> str:
+        """The image for a runtime (built if need be) or an image reference (pulled if need be).
+
+        Raises:
+            ImageBuildError: It could not be had.
+        """
+        ...
+
+    def workspace_uid(self, spec_workspace: str | None) -> int:
+        """The user that a sandbox over that host directory runs as; creates the directory if it is missing."""
+        ...
+
+    def create(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
+        """Create a container, not started, of that name, or find the one of ours with the same spec that has it.
+
+        Returns the container and whether it was created.
+
+        Raises:
+            EngineError: The name belongs to a container that is not ours, or made from another spec.
+        """
+        ...
+
+    def start(self, id: str) -> None:
+        """Start a container; one that runs is fine.
+
+        Raises:
+            UnknownContainerError: It is gone.
+        """
+        ...
+
+    def inspect(self, id: str) -> ContainerInfo:
+        """Look at a container.
+
+        Raises:
+            UnknownContainerError: It is gone, or not ours.
+        """
+        ...
+
+    def connect(self, id: str) -> Connection:
+        """Open a byte stream to the runner of a container that was started.
+
+        Raises:
+            UnknownContainerError: It is gone.
+        """
+        ...
+
+    def stop(self, id: str) -> None:
+        """End what runs in a container but keep it; one that is gone is fine."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """Remove a container and what it wrote; one that is gone is fine."""
+        ...
+
+    def pause(self, id: str) -> None:
+        """Freeze every process of a container."""
+        ...
+
+    def resume(self, id: str) -> None:
+        """Thaw a paused container."""
+        ...
+
+    def logs(self, id: str, lines: int) -> str:
+        """The last lines that the runner itself wrote."""
+        ...

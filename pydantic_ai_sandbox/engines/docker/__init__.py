@@ -1,0 +1,5 @@
+"""The Docker engine."""
+
+from .engine import DockerEngine
+
+__all__ = ("DockerEngine",)

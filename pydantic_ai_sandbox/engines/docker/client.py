@@ -1,0 +1,50 @@
+"""Finding the daemon: the environment first, as every Docker tool does, then the command line's current context."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import docker
+import docker.context
+import docker.errors
+import docker.utils
+
+__all__ = ("connect_daemon",)
+
+
+def connect_daemon(base_url: str | None, timeout: float) -> docker.APIClient:
+    """A client of the daemon at `base_url`, or of the one that the environment names.
+
+    Args:
+        base_url: `"unix:///var/run/docker.sock"`, `"tcp://…"`, `"ssh://…"`; `None` to look for it.
+        timeout: Seconds that any single answer of the daemon may take.
+
+    Raises:
+        docker.errors.DockerException: It does not answer.
+    """
+    settings: dict[str, Any] = {"base_url": base_url} if base_url else _from_environment()
+    return docker.APIClient(version="auto", timeout=timeout, **settings)
+
+
+def _from_environment() -> dict[str, Any]:
+    settings: dict[str, Any] = docker.utils.kwargs_from_env()
+    if "base_url" not in settings and (host := _context_host()) is not None:
+        settings["base_url"] = host
+    return settings
+
+
+def _context_host() -> str | None:
+    """The daemon of the current context (`docker context use`), which Docker Desktop sets."""
+    if os.environ.get("DOCKER_CONTEXT", "default") == "default" and not os.path.exists(_config_path()):
+        return None
+    try:
+        context = docker.context.ContextAPI.get_current_context()
+    except (docker.errors.DockerException, OSError, ValueError):
+        # A broken configuration of another tool is no reason to fail: the default socket may still be there.
+        return None
+    return context.Host if context is not None and context.name != "default" else None
+
+
+def _config_path() -> str:
+    return os.path.join(os.environ.get("DOCKER_CONFIG", os.path.expanduser("~/.docker")), "config.json")

@@ -1,0 +1,320 @@
+"""Containers on a Docker daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import docker
+import docker.errors
+from pydantic import ValidationError
+
+from ...channel.multiplexer import Channel
+from ...errors import EngineError
+from ...spec import ContainerSpec, RuntimeConfig
+from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
+from .client import connect_daemon
+from .control_socket import NotReachableError, NotYetError, connect_control_socket
+from .errors import docker_errors, is_conflict
+from .exec_stream import Demultiplexer, open_exec_stream
+from .hardening import LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
+from .images import ensure_image
+from .persistent import home_and_workspace
+from .runner_volume import ensure_runner_volume, fill_runner_volume
+from .volumes import resolve_mounts
+
+__all__ = ("DockerEngine",)
+
+T = TypeVar("T")
+
+_WORKERS = 8
+"""Calls to the daemon at once: it serialises most of its work, and more threads only wait."""
+
+_RUNNER_START = 10.0
+"""Seconds that a runner may take from the container's start until it listens; it takes some 10 ms."""
+
+_STALE = 60.0
+"""Seconds after which a container that was created but never started has lost its maker."""
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+_DEFAULT_UID = 10001
+
+
+class DockerEngine:
+    """A Docker daemon that runs sandboxes; building it does no I/O.
+
+    Args:
+        base_url: Where the daemon is; `None`: as the environment says (`DOCKER_HOST`, the current context, the usual socket).
+        timeout: Seconds that any single answer of the daemon may take.
+        transport: How to reach runners. `"auto"` tries the container's own socket, which needs a local daemon and root, and
+            takes `docker exec` where that does not work; the others insist, for tests and measurements.
+    """
+
+    provider = "pydantic-ai-sandbox-docker"
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        timeout: float = 60.0,
+        transport: Literal["auto", "socket", "exec"] = "auto",
+    ) -> None:
+        self._base_url = base_url
+        self._timeout = timeout
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._api: docker.APIClient | None = None
+        self._workers: ThreadPoolExecutor | None = None
+        self._runner_volumes: dict[str, RunnerVolume] = {}
+        self._architectures: dict[str, str] = {}
+        self._socket_works: bool | None = None
+
+    @staticmethod
+    def default() -> DockerEngine:
+        """The engine that sandboxes use unless they are given one; one per process, so that they share its threads."""
+        return _default_engine(os.getpid())
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        with self._lock:
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="docker-engine")
+            return self._workers.submit(call)
+
+    def close(self) -> None:
+        """Let go of the daemon and the worker threads; the containers go on."""
+        with self._lock:
+            workers, self._workers = self._workers, None
+            api, self._api = self._api, None
+        if workers is not None:
+            workers.shutdown(wait=False, cancel_futures=True)
+        if api is not None:
+            api.close()
+
+    def api(self) -> docker.APIClient:
+        """The low-level client, connected on first use."""
+        with self._lock:
+            if self._api is None:
+                with docker_errors("connect"):
+                    self._api = connect_daemon(self._base_url, self._timeout)
+                self._remove_stale(self._api)
+            return self._api
+
+    # --- images
+
+    def resolve_image(self, runtime: RuntimeConfig | str, progress: Progress | None) -> str:
+        return ensure_image(self.api(), runtime, progress=progress)
+
+    def workspace_uid(self, spec_workspace: str | None) -> int:
+        if spec_workspace is None or not self._daemon_is_local():
+            return _DEFAULT_UID
+        path = Path(spec_workspace)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = path.stat().st_uid
+        if owner != 0:
+            return owner
+        # Ours to give away only while nothing in it can belong to somebody else.
+        if any(path.iterdir()):
+            raise EngineError(
+                f"{spec_workspace} belongs to root, and sandboxes never run as root: give it to the sandbox's user "
+                f"with `chown -R {_DEFAULT_UID}:{_DEFAULT_UID} {spec_workspace}`"
+            )
+        os.chown(path, _DEFAULT_UID, _DEFAULT_UID)
+        return _DEFAULT_UID
+
+    def _daemon_is_local(self) -> bool:
+        return self.api().base_url.startswith(("http+docker://localhost", "http+docker://localnpipe"))
+
+    # --- life of a container
+
+    def create(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
+        if self._daemon_is_local():
+            spec = resolve_mounts(spec)
+        config = container_config(spec, self._runner_volume(spec.image))
+        with docker_errors("create a container"):
+            try:
+                id = self.api().create_container_from_config(config, name)["Id"]
+            except docker.errors.APIError as error:
+                if not is_conflict(error):
+                    raise
+                return self._adopt(spec, name), False
+            if spec.persistent:
+                self._make_directories(id, spec)
+        return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created"), True
+
+    def _adopt(self, spec: ContainerSpec, name: str) -> ContainerInfo:
+        """The name is taken: by a container of ours that fits, or the caller must choose another."""
+        info = self._describe(self.api().inspect_container(name))
+        if info.spec.digest() != spec.digest():
+            raise EngineError(
+                f"a sandbox named {name!r} exists with other settings; destroy it, or choose another name"
+            )
+        return info
+
+    def _make_directories(self, id: str, spec: ContainerSpec) -> None:
+        self.api().put_archive(id, "/", home_and_workspace(spec.uid))
+
+    def start(self, id: str) -> None:
+        with docker_errors("start a container"):
+            try:
+                self.api().start(id)
+            except docker.errors.APIError as error:
+                if not self._runner_is_missing(error):
+                    raise
+                # The volume exists but its filling was interrupted; the name alone cannot tell.
+                self._refill_runner_volume(id)
+                self.api().start(id)
+
+    @staticmethod
+    def _runner_is_missing(error: docker.errors.APIError) -> bool:
+        return "/runner" in str(error.explanation) or "/hosts" in str(error.explanation)
+
+    def _refill_runner_volume(self, id: str) -> None:
+        image = self.api().inspect_container(id)["Image"]
+        volume = self._runner_volume(image)
+        fill_runner_volume(self.api(), volume.name, image, self._architecture(image))
+
+    def inspect(self, id: str) -> ContainerInfo:
+        with docker_errors("inspect a container"):
+            return self._describe(self.api().inspect_container(id))
+
+    @staticmethod
+    def _describe(found: dict[str, Any]) -> ContainerInfo:
+        labels = found["Config"].get("Labels") or {}
+        name = found["Name"].lstrip("/")
+        try:
+            spec = ContainerSpec.model_validate_json(labels[f"{LABEL}.spec"])
+        except (KeyError, ValidationError) as error:
+            raise UnknownContainerError(f"the container {name!r} is not a sandbox of ours") from error
+        state = found["State"]
+        running = bool(state["Running"]) and not state.get("Dead")
+        return ContainerInfo(id=found["Id"], name=name, spec=spec, running=running, status=state["Status"])
+
+    def stop(self, id: str) -> None:
+        with docker_errors("stop a container"):
+            self._unless_gone(lambda: self.api().kill(id))
+
+    def remove(self, id: str) -> None:
+        with docker_errors("remove a container"):
+            self._unless_gone(lambda: self.api().remove_container(id, v=True, force=True))
+
+    @staticmethod
+    def _unless_gone(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except docker.errors.NotFound:
+            pass
+        except docker.errors.APIError as error:
+            # Not running any more, or being removed already.
+            if not is_conflict(error):
+                raise
+
+    def pause(self, id: str) -> None:
+        with docker_errors("pause a container"):
+            self.api().pause(id)
+
+    def resume(self, id: str) -> None:
+        with docker_errors("resume a container"):
+            self.api().unpause(id)
+
+    def logs(self, id: str, lines: int) -> str:
+        with docker_errors("read a container's log"):
+            return self.api().logs(id, tail=lines, stdout=True, stderr=True).decode("utf-8", "replace")
+
+    # --- reaching the runner
+
+    def connect(self, id: str) -> Connection:
+        if self._transport != "exec" and self._socket_works is not False:
+            try:
+                return self._connect_socket(id)
+            except NotReachableError as error:
+                if self._transport == "socket":
+                    raise EngineError(f"cannot reach the runner's socket: {error}") from error
+                # Not to be tried again: what stands in the way is the same for every container of this daemon.
+                self._socket_works = False
+            except NotYetError as error:
+                raise self._failed_start(id, error) from error
+        return self._connect_exec(id)
+
+    def _connect_socket(self, id: str) -> Connection:
+        if not self._daemon_is_local():
+            raise NotReachableError("the daemon runs elsewhere")
+        with docker_errors("inspect a container"):
+            found = self.api().inspect_container(id)
+        self._require_running(found)
+        sock = connect_control_socket(id, found["State"]["Pid"], SOCKET_DIRECTORY, timeout=_RUNNER_START)
+        sock.setblocking(False)
+        self._socket_works = True
+        return Connection(sock=sock, wrap=_unwrapped, transport="socket")
+
+    def _connect_exec(self, id: str) -> Connection:
+        with docker_errors("reach a container's runner"):
+            try:
+                sock = open_exec_stream(self.api(), id)
+            except docker.errors.APIError as error:
+                if is_conflict(error):
+                    raise UnknownContainerError(f"the container does not run: {error.explanation}") from error
+                raise
+        return Connection(sock=sock, wrap=_demultiplexed, transport="exec")
+
+    @staticmethod
+    def _require_running(found: dict[str, Any]) -> None:
+        state = found["State"]
+        if not state["Running"]:
+            raise UnknownContainerError(f"the container does not run any more ({state['Status']})")
+
+    def _failed_start(self, id: str, error: Exception) -> Exception:
+        """Say what a runner that never listened left in its log."""
+        try:
+            log = self.logs(id, 20).strip()
+        except (EngineError, UnknownContainerError):
+            return UnknownContainerError("the container ended before its runner answered")
+        return EngineError(f"the sandbox's runner did not start: {error}" + (f"; it wrote: {log[-500:]}" if log else ""))
+
+    # --- the runner's volume
+
+    def _runner_volume(self, image: str) -> RunnerVolume:
+        architecture = self._architecture(image)
+        volume = self._runner_volumes.get(architecture)
+        if volume is None:
+            with docker_errors("prepare the sandbox runner"):
+                volume = ensure_runner_volume(self.api(), image, architecture)
+            self._runner_volumes[architecture] = volume
+        return volume
+
+    def _architecture(self, image: str) -> str:
+        architecture = self._architectures.get(image)
+        if architecture is None:
+            with docker_errors("inspect an image"):
+                found: str = self.api().inspect_image(image)["Architecture"]
+            architecture = self._architectures[image] = _ARCHITECTURES.get(found, found)
+        return architecture
+
+    def _remove_stale(self, api: docker.APIClient) -> None:
+        """Remove containers whose maker died between creating and starting them; those that started end by themselves."""
+        with docker_errors("list containers"):
+            filters = {"label": f"{LABEL}.managed", "status": "created"}
+            for container in api.containers(all=True, filters=filters):
+                if time.time() - container["Created"] > _STALE:
+                    self._unless_gone(lambda id=container["Id"]: api.remove_container(id, v=True, force=True))
+
+
+def _unwrapped(channel: Channel) -> Channel:
+    return channel
+
+
+def _demultiplexed(channel: Channel) -> Demultiplexer:
+    return Demultiplexer(channel)
+
+
+@cache
+def _default_engine(pid: int) -> DockerEngine:
+    # By process: a forked worker must not share its parent's connections and threads.
+    return DockerEngine()

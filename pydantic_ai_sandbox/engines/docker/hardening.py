@@ -1,0 +1,164 @@
+"""The walls of a container, as one pure function from a spec to what Docker is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...spec import MOUNT_ROOT, WORKSPACE, ContainerSpec
+from .seccomp import profile_json
+
+__all__ = ("HOME", "LABEL", "RUNNER", "SOCKET_DIRECTORY", "RunnerVolume", "container_config")
+
+LABEL = "pydantic-ai-sandbox"
+"""Prefix of our labels; `<LABEL>.managed` marks everything that is ours."""
+
+RUNNER = f"{MOUNT_ROOT}/bin/runner"
+"""The runner's binary in every container."""
+
+SOCKET_DIRECTORY = f"{MOUNT_ROOT}/run"
+"""Where the runner puts its socket."""
+
+HOME = "/home/sandbox"
+
+_SOCKET_DIRECTORY_SIZE = 64 * 1024
+"""Bytes; it holds a socket and nothing else, and the tenant may write to it."""
+
+_BYTES_PER_INODE = 16_384
+"""A file system in memory gets one inode for this many bytes, as ext4 does, so that empty files cannot exhaust the kernel."""
+
+
+@dataclass(frozen=True)
+class RunnerVolume:
+    """The volume that carries the runner into containers."""
+
+    name: str
+    hosts_file: str
+    """Path, on the engine's host, of the `/etc/hosts` in it: a container without network gets none from Docker."""
+
+
+def container_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any]:
+    """The body of Docker's "create a container" request; nothing else configures a container of ours."""
+    return {
+        "Image": spec.image,
+        "User": f"{spec.uid}:{spec.uid}",
+        "WorkingDir": WORKSPACE,
+        "Entrypoint": [RUNNER],
+        "Cmd": _command(spec),
+        "Env": _environment(spec),
+        "Hostname": "sandbox",
+        "Labels": {
+            f"{LABEL}.managed": "1",
+            f"{LABEL}.spec": spec.model_dump_json(),
+            f"{LABEL}.digest": spec.digest(),
+        },
+        "NetworkDisabled": spec.network == "none",
+        # Our PID 1 ignores every signal it can, since hostile code may send them too.
+        "StopSignal": "SIGKILL",
+        "Healthcheck": {"Test": ["NONE"]},
+        "OpenStdin": False,
+        "Tty": False,
+        "HostConfig": _host_config(spec, runner),
+    }
+
+
+def _command(spec: ContainerSpec) -> list[str]:
+    return [
+        "serve",
+        "--socket", f"{SOCKET_DIRECTORY}/socket",
+        "--workdir", WORKSPACE,
+        "--idle", str(spec.idle_timeout),
+        "--lifetime", str(spec.max_lifetime),
+    ]  # fmt: skip
+
+
+def _environment(spec: ContainerSpec) -> list[str]:
+    defaults = {"HOME": HOME, "USER": "sandbox", "LOGNAME": "sandbox", "LANG": "C.UTF-8", "TERM": "dumb"}
+    return [f"{name}={value}" for name, value in {**defaults, **spec.env}.items()]
+
+
+def _host_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any]:
+    limits = spec.limits
+    return {
+        "AutoRemove": not spec.persistent,
+        "RestartPolicy": {"Name": "no"},
+        "NetworkMode": spec.network,
+        # --- privileges
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges", f"seccomp={profile_json()}"],
+        "ReadonlyRootfs": not spec.persistent,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "UsernsMode": "",
+        "Devices": [],
+        "PublishAllPorts": False,
+        # --- resources
+        "Memory": int(limits.memory),
+        "MemorySwap": int(limits.memory),
+        "NanoCpus": int(limits.cpus * 1e9),
+        "PidsLimit": limits.pids,
+        "Ulimits": [
+            _ulimit("nofile", limits.open_files),
+            _ulimit("core", 0),
+            _ulimit("fsize", int(limits.file_size)),
+        ],
+        "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}},
+        # --- files
+        "Mounts": _mounts(spec, runner),
+        "Tmpfs": _tmpfs(spec),
+        **({"Runtime": spec.oci_runtime} if spec.oci_runtime else {}),
+    }
+
+
+def _ulimit(name: str, value: int) -> dict[str, Any]:
+    return {"Name": name, "Soft": value, "Hard": value}
+
+
+def _mounts(spec: ContainerSpec, runner: RunnerVolume) -> list[dict[str, Any]]:
+    mounts: list[dict[str, Any]] = [
+        {
+            "Type": "volume",
+            "Source": runner.name,
+            "Target": f"{MOUNT_ROOT}/bin",
+            "ReadOnly": True,
+            "VolumeOptions": {"NoCopy": True},
+        },
+        _bind(runner.hosts_file, "/etc/hosts", read_only=True),
+    ]
+    if spec.workspace is not None:
+        mounts.append(_bind(str(spec.workspace), WORKSPACE, read_only=False))
+    mounts += [_bind(str(volume.source), volume.target, read_only=volume.read_only) for volume in spec.volumes]
+    return mounts
+
+
+def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    # A mount, not a "bind" string: Docker would create a missing source of the latter, as root.
+    return {
+        "Type": "bind",
+        "Source": source,
+        "Target": target,
+        "ReadOnly": read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+def _tmpfs(spec: ContainerSpec) -> dict[str, str]:
+    limits, uid = spec.limits, spec.uid
+    tmpfs = {
+        SOCKET_DIRECTORY: _tmpfs_options(_SOCKET_DIRECTORY_SIZE, uid, "0700", execute=False),
+        "/tmp": _tmpfs_options(int(limits.tmp), uid, "1777"),
+    }
+    if not spec.persistent:
+        tmpfs[HOME] = _tmpfs_options(int(limits.home), uid, "0700")
+        if spec.workspace is None:
+            tmpfs[WORKSPACE] = _tmpfs_options(int(limits.workspace), uid, "0755")
+    return tmpfs
+
+
+def _tmpfs_options(size: int, uid: int, mode: str, *, execute: bool = True) -> str:
+    inodes = max(64, size // _BYTES_PER_INODE)
+    run = "exec" if execute else "noexec"
+    return f"rw,nosuid,nodev,{run},size={size},nr_inodes={inodes},uid={uid},gid={uid},mode={mode}"

@@ -1,0 +1,106 @@
+"""The volume that carries the runner's binary into containers: filled once per version and architecture."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+
+import docker
+import docker.errors
+
+from ...errors import EngineUnavailableError
+from ...runtimes import runner_binary, runner_version
+from .errors import is_conflict
+from .hardening import LABEL, RunnerVolume
+
+__all__ = ("ensure_runner_volume", "fill_runner_volume")
+
+_HOSTS = b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+_FILL_DEADLINE = 60.0
+"""Seconds that another process may take to fill the volume before we think it died doing so."""
+
+
+def ensure_runner_volume(api: docker.APIClient, image: str, architecture: str) -> RunnerVolume:
+    """The volume for containers of that architecture (`"amd64"`, `"arm64"`), created and filled if it is missing.
+
+    Args:
+        api: The daemon.
+        image: Any image it has; a container is made from it, though never started, to reach into the volume.
+        architecture: The image's architecture.
+    """
+    name = f"{LABEL}-runner-{runner_version()}-{architecture}"
+    try:
+        volume = api.inspect_volume(name)
+    except docker.errors.NotFound:
+        fill_runner_volume(api, name, image, architecture)
+        volume = api.inspect_volume(name)
+    return RunnerVolume(name=name, hosts_file=f"{volume['Mountpoint']}/hosts")
+
+
+def fill_runner_volume(api: docker.APIClient, name: str, image: str, architecture: str) -> None:
+    """Put the runner into the volume of that name, or wait for another process that is doing so.
+
+    The container made for it is the lock: its name can exist only once.
+    """
+    filler = f"{name}-fill"
+    deadline = time.monotonic() + _FILL_DEADLINE
+    try:
+        container = _create_filler(api, filler, name, image)
+    except docker.errors.APIError as error:
+        if not is_conflict(error):
+            raise
+        _wait_until_gone(api, filler, deadline)
+        return
+    try:
+        api.put_archive(container, "/volume", _archive(architecture))
+    finally:
+        api.remove_container(container, force=True)
+
+
+def _create_filler(api: docker.APIClient, filler: str, volume: str, image: str) -> str:
+    config = {
+        "Image": image,
+        # Never started, but Docker wants a command.
+        "Cmd": ["/runner"],
+        "Labels": {f"{LABEL}.managed": "1"},
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "Mounts": [
+                {
+                    "Type": "volume",
+                    "Source": volume,
+                    "Target": "/volume",
+                    "VolumeOptions": {"NoCopy": True, "Labels": {f"{LABEL}.managed": "1"}},
+                }
+            ]
+        },
+    }
+    return api.create_container_from_config(config, filler)["Id"]
+
+
+def _wait_until_gone(api: docker.APIClient, filler: str, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        try:
+            api.inspect_container(filler)
+        except docker.errors.NotFound:
+            return
+        time.sleep(0.05)
+    # Its maker must have died; the next attempt starts afresh.
+    api.remove_container(filler, force=True)
+    raise EngineUnavailableError("another process did not finish preparing the sandbox runner; try again")
+
+
+def _archive(architecture: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        _add(archive, "hosts", _HOSTS, 0o444)
+        _add(archive, "runner", runner_binary(architecture).read_bytes(), 0o555)
+    return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), mode
+    archive.addfile(entry, io.BytesIO(content))

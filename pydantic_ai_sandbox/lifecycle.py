@@ -1,0 +1,299 @@
+"""The life of one sandbox's container, as seen from a backend: made on first use, reached by a channel per event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic_ai.messages import WorkspaceRef
+from pydantic_ai.workspaces import WorkspaceUnavailableError
+
+from .channel.client import RunnerClient
+from .channel.multiplexer import Channel
+from .engines.base import Connection, ContainerInfo, Engine, Progress, UnknownContainerError
+from .errors import ChannelError
+from .spec import ContainerSpec, RuntimeConfig
+
+__all__ = ("Blueprint", "Lifecycle")
+
+T = TypeVar("T")
+
+_HELLO_TIMEOUT = 10.0
+"""Seconds for the runner's greeting."""
+
+_DEATH_NOTICE = 2.0
+"""Seconds that the engine may take to notice that a container has ended whose stream just broke off."""
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,120}")
+
+_GOODBYES = {
+    "idle": "it ended after not being used for its idle timeout of {idle} s",
+    "lifetime": "it reached its maximum lifetime of {lifetime} s",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """What a container is to be made from, before anything was looked up."""
+
+    runtime: RuntimeConfig | Callable[[], RuntimeConfig] | str
+    """A runtime, how to find one, or an image reference."""
+    spec: ContainerSpec
+    """Everything else; its image and user are filled in on first use."""
+    name: str | None = None
+    """The sandbox's name; a random one if `None`."""
+
+    def container_name(self) -> str:
+        """The container's name.
+
+        Raises:
+            ValueError: The sandbox's name is not one that a container can have.
+        """
+        name = self.name if self.name is not None else secrets.token_hex(6)
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a sandbox's name consists of letters, digits, '_', '.' and '-', got {name!r}")
+        return f"sandbox-{name}"
+
+
+class Lifecycle:
+    """Creates, attaches to, reaches and ends one container. Building it does no I/O.
+
+    Any number of tasks, event loops and threads may use it: the container is made once, and every event loop gets a
+    channel of its own.
+    """
+
+    def __init__(
+        self, engine: Engine, blueprint: Blueprint, ref: WorkspaceRef | None, progress: Progress | None = None
+    ) -> None:
+        if ref is not None and ref.provider != engine.provider:
+            raise ValueError(f"the ref belongs to {ref.provider!r}, this is {engine.provider!r}")
+        self.engine = engine
+        self._blueprint = blueprint
+        self._container_name = blueprint.container_name()
+        self._attached = ref is not None
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._ref = ref
+        self._info: ContainerInfo | None = None
+        self._created = False
+        self._ended: str | None = None
+        self._clients: dict[asyncio.AbstractEventLoop, tuple[RunnerClient, Connection]] = {}
+        self._connecting: dict[asyncio.AbstractEventLoop, asyncio.Task[RunnerClient]] = {}
+
+    @property
+    def ref(self) -> WorkspaceRef | None:
+        """The container's identity, once there is one."""
+        return self._ref
+
+    @property
+    def info(self) -> ContainerInfo | None:
+        """The container when it was last looked at, once there is one."""
+        return self._info
+
+    # --- use
+
+    async def client(self) -> RunnerClient:
+        """The runner, reached from the running event loop.
+
+        Raises:
+            WorkspaceUnavailableError: The container is gone.
+            SandboxError: It could not be made or reached.
+        """
+        loop = asyncio.get_running_loop()
+        known = self._clients.get(loop)
+        if known is not None and known[0].channel.usable:
+            return known[0]
+        if self._ended is not None:
+            raise WorkspaceUnavailableError(self._ended)
+        task = self._connecting.get(loop)
+        if task is None:
+            task = self._connecting[loop] = loop.create_task(self._connect(loop))
+            task.add_done_callback(lambda _: self._connecting.pop(loop, None))
+        # Shielded: a caller that is cancelled must not take the container away from the others.
+        return await asyncio.shield(task)
+
+    async def do(self, call: Callable[[RunnerClient], Awaitable[T]]) -> T:
+        """Have the runner do something; a channel that breaks off is explained by what became of the container.
+
+        Raises:
+            WorkspaceUnavailableError: The container is gone.
+        """
+        client = await self.client()
+        try:
+            return await call(client)
+        except ChannelError as error:
+            raise await self.explain(client, error) from error
+
+    async def explain(self, client: RunnerClient, error: ChannelError) -> Exception:
+        """What is to be raised for a broken channel: that the container is gone if it is, else `error` itself."""
+        if client.channel.usable:
+            return error
+        info = await self.submit(self._watch_end)
+        if info is not None and info.running:
+            return error
+        return WorkspaceUnavailableError(self._obituary(client))
+
+    def _obituary(self, client: RunnerClient) -> str:
+        reason = _GOODBYES.get(client.channel.goodbye or "")
+        if reason is None or self._info is None:
+            return "the sandbox is gone: its container was stopped or removed"
+        spec = self._info.spec
+        return "the sandbox is gone: " + reason.format(idle=spec.idle_timeout, lifetime=spec.max_lifetime)
+
+    def _watch_end(self) -> ContainerInfo | None:
+        """Look at the container until it has ended, but not for long; `None` if it is gone."""
+        assert self._info is not None
+        give_up = time.monotonic() + _DEATH_NOTICE
+        while True:
+            try:
+                info = self.engine.inspect(self._info.id)
+            except UnknownContainerError:
+                return None
+            if not info.running or time.monotonic() > give_up:
+                return info
+            time.sleep(0.02)
+
+    # --- connecting
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> RunnerClient:
+        self._forget_closed_loops()
+        future = self.engine.submit(self._open)
+        try:
+            connection = await asyncio.shield(asyncio.wrap_future(future))
+        except asyncio.CancelledError:
+            future.add_done_callback(_close_connection)
+            raise
+        channel = Channel()
+        protocol = connection.wrap(channel)
+        if connection.sock.family == getattr(socket, "AF_UNIX", None):
+            await loop.create_unix_connection(lambda: protocol, sock=connection.sock)
+        else:
+            await loop.create_connection(lambda: protocol, sock=connection.sock)
+        client = RunnerClient(channel)
+        self._clients[loop] = (client, connection)
+        try:
+            await channel.hello(_HELLO_TIMEOUT)
+        except ChannelError as error:
+            raise await self.explain(client, error) from error
+        return client
+
+    def _open(self) -> Connection:
+        """Make sure that the container is there and runs, and open a stream to it; blocks."""
+        with self._lock:
+            try:
+                info = self._info = self._present()
+                return self.engine.connect(info.id)
+            except UnknownContainerError as error:
+                raise WorkspaceUnavailableError(f"the sandbox is gone: {error}") from error
+
+    def _present(self) -> ContainerInfo:
+        if self._ended is not None:
+            raise WorkspaceUnavailableError(self._ended)
+        if self._ref is None:
+            info = self._create()
+        elif self._info is not None and self._info.status == "created":
+            # Created by us, but its start failed: nothing to look up, only to try again.
+            info = self._info
+        else:
+            info = self.engine.inspect(self._ref.id)
+        if not info.running:
+            if info.status != "created" and not info.spec.persistent:
+                raise UnknownContainerError(f"its container has ended ({info.status})")
+            self.engine.start(info.id)
+        return info
+
+    def _create(self) -> ContainerInfo:
+        blueprint, workspace = self._blueprint, self._blueprint.spec.workspace
+        runtime = blueprint.runtime() if callable(blueprint.runtime) else blueprint.runtime
+        image = self.engine.resolve_image(runtime, self._progress)
+        uid = self.engine.workspace_uid(None if workspace is None else str(workspace))
+        env = {**(runtime.env if isinstance(runtime, RuntimeConfig) else {}), **blueprint.spec.env}
+        spec = blueprint.spec.model_copy(update={"image": image, "uid": uid, "env": env})
+        info, self._created = self.engine.create(spec, self._container_name)
+        # At once: whatever fails or is cancelled from here on, the container can be found again.
+        self._info = info
+        self._ref = WorkspaceRef(provider=self.engine.provider, id=info.id)
+        return info
+
+    def _forget_closed_loops(self) -> None:
+        for loop in [loop for loop in self._clients if loop.is_closed()]:
+            _, connection = self._clients.pop(loop)
+            connection.sock.close()
+
+    # --- the end
+
+    async def aclose(self) -> None:
+        """End it: remove the container if this object made it (stop it if it is persistent), else only let go."""
+        self._let_go("this sandbox was closed")
+        await self.submit(self._end)
+
+    def stop(self) -> None:
+        """The same as `aclose`, for callers that cannot await; blocks while the engine works."""
+        self._let_go("this sandbox was stopped")
+        self._end()
+
+    async def destroy(self) -> None:
+        """Remove the container, whoever made it."""
+        self._let_go("this sandbox was destroyed")
+        await self.submit(self._destroy)
+
+    def _end(self) -> None:
+        # The lock waits for a creation that is under way, so that nothing is left behind.
+        with self._lock:
+            if self._info is None or not self._created:
+                return
+            if not self._info.spec.persistent:
+                self.engine.remove(self._info.id)
+                return
+            self.engine.stop(self._info.id)
+        # What is kept can be used again.
+        self._ended = None
+
+    def _destroy(self) -> None:
+        with self._lock:
+            if self._ref is not None:
+                self.engine.remove(self._ref.id)
+
+    def _let_go(self, reason: str) -> None:
+        self._ended = reason
+        clients, self._clients = self._clients, {}
+        for loop, (client, connection) in clients.items():
+            _close_channel(loop, client.channel, connection.sock)
+
+    async def submit(self, call: Callable[[], T]) -> T:
+        """Run blocking work in the engine's threads; it goes on when the caller is cancelled."""
+        return await asyncio.shield(asyncio.wrap_future(self.engine.submit(call)))
+
+
+def _close_connection(future: Future[Connection]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().sock.close()
+
+
+def _close_channel(loop: asyncio.AbstractEventLoop, channel: Channel, sock: socket.socket) -> None:
+    """Close a channel from wherever we are: its own loop, another thread, or no loop at all."""
+    if loop.is_closed():
+        sock.close()
+    elif loop.is_running():
+        loop.call_soon_threadsafe(channel.close)
+    else:
+        channel.close()
+        if not _in_a_loop():
+            # One turn of the idle loop, for it to close the transport.
+            loop.run_until_complete(asyncio.sleep(0))
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

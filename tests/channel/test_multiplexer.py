@@ -1,0 +1,245 @@
+"""The channel keeps its promises to callers, and survives every peer."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from pydantic_ai_sandbox.channel.frames import HEADER, MAX_PAYLOAD, WINDOW, Kind
+from pydantic_ai_sandbox.channel.multiplexer import MAX_STREAMS, Channel, Collector, Flow, PeerError
+from pydantic_ai_sandbox.errors import ChannelError
+
+from .peer import Peer, connected
+
+pytestmark = pytest.mark.anyio
+
+PING = {"op": "ping"}
+
+
+async def test_answers_find_their_callers_in_any_order() -> None:
+    async with connected() as (channel, peer):
+        calls = [asyncio.create_task(channel.call({"op": "ping", "n": n}, Collector(0))) for n in range(50)]
+        streams = [(await peer.read_until(Kind.OPEN))[0] for _ in calls]
+        for stream in reversed(streams):
+            peer.send(Kind.RESULT, stream, {"answer": stream})
+        assert [await call for call in calls] == [{"answer": stream} for stream in streams]
+
+
+async def test_an_error_frame_is_a_peer_error_with_its_code() -> None:
+    async with connected() as (channel, peer):
+        call = asyncio.create_task(channel.call(PING, Collector(0)))
+        stream, _ = await peer.read_until(Kind.OPEN)
+        peer.send(Kind.ERROR, stream, {"code": "ENOENT", "message": "no such file", "path": "/x"})
+        with pytest.raises(PeerError) as caught:
+            await call
+        assert (caught.value.code, caught.value.path) == ("ENOENT", "/x")
+
+
+async def test_cancelling_a_caller_cancels_its_operation_and_later_frames_are_dropped() -> None:
+    async with connected() as (channel, peer):
+        call = asyncio.create_task(channel.call(PING, Collector(100)))
+        stream, _ = await peer.read_until(Kind.OPEN)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (await peer.read_until(Kind.CANCEL))[0] == stream
+        peer.send(Kind.DATA, stream, b"late")
+        peer.send(Kind.RESULT, stream, {})
+        again = asyncio.create_task(channel.call(PING, Collector(0)))
+        following, _ = await peer.read_until(Kind.OPEN)
+        peer.send(Kind.RESULT, following, {"fine": True})
+        assert await again == {"fine": True}
+
+
+async def test_a_silent_peer_runs_into_the_deadline_and_is_told_to_stop() -> None:
+    async with connected() as (channel, peer):
+        with pytest.raises(ChannelError, match="did not answer within 0.05 s"):
+            await channel.call(PING, Collector(0), deadline=0.05)
+        assert (await peer.read_until(Kind.CANCEL))[0] == 1
+        assert channel.usable
+
+
+async def test_a_sender_stops_when_its_credit_is_used_up_and_goes_on_when_it_gets_more() -> None:
+    async with connected() as (channel, peer):
+        body = b"z" * (WINDOW + 100_000)
+        call = asyncio.create_task(channel.call({"op": "write"}, Collector(0), body=body))
+        stream, _ = await peer.read_until(Kind.OPEN)
+        received = 0
+        while received < WINDOW:
+            received += len((await peer.read_until(Kind.DATA))[1])
+        assert received == WINDOW
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await peer.read()
+        peer.send(Kind.CREDIT, stream, (100_000).to_bytes(4, "big"))
+        while received < len(body):
+            received += len((await peer.read_until(Kind.DATA))[1])
+        await peer.read_until(Kind.END)
+        peer.send(Kind.RESULT, stream, {})
+        await call
+
+
+async def test_an_upload_ends_early_when_the_peer_refuses_it() -> None:
+    async with connected() as (channel, peer):
+        call = asyncio.create_task(channel.call({"op": "write"}, Collector(0), body=b"z" * (3 * WINDOW)))
+        stream, _ = await peer.read_until(Kind.OPEN)
+        peer.send(Kind.ERROR, stream, {"code": "EACCES", "message": "no"})
+        with pytest.raises(PeerError):
+            async with asyncio.timeout(5):
+                await call
+
+
+async def test_a_consumer_that_does_not_read_gives_no_credit() -> None:
+    async with connected() as (channel, peer):
+        flow = Flow()
+        stream = await channel.open({"op": "exec"}, flow)
+        number, _ = await peer.read_until(Kind.OPEN)
+        for _ in range(WINDOW // MAX_PAYLOAD):
+            peer.send(Kind.DATA, number, b"o" * MAX_PAYLOAD)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await peer.read()
+        assert await flow.next(stream) is not None
+        _, credit = await peer.read_until(Kind.CREDIT)
+        assert int.from_bytes(credit, "big") == MAX_PAYLOAD
+
+
+async def test_more_operations_than_streams_wait_their_turn() -> None:
+    async with connected() as (channel, peer):
+        calls = [asyncio.create_task(channel.call(PING, Collector(0))) for _ in range(MAX_STREAMS + 5)]
+        for _ in range(MAX_STREAMS):
+            await peer.read_until(Kind.OPEN)
+        await peer.read_until(Kind.END)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await peer.read()
+        calls[-1].cancel()
+        for stream in range(1, MAX_STREAMS + 5):
+            peer.send(Kind.RESULT, stream, {})
+            if stream <= 4:
+                await peer.read_until(Kind.OPEN)
+        await asyncio.gather(*calls[:-1])
+
+
+async def test_a_connection_that_breaks_off_fails_what_is_under_way_and_what_comes_after() -> None:
+    async with connected() as (channel, peer):
+        call = asyncio.create_task(channel.call(PING, Collector(0)))
+        await peer.read_until(Kind.OPEN)
+        peer.send(Kind.GOODBYE, 0, {"reason": "idle"})
+        peer.close()
+        with pytest.raises(ChannelError, match=r"it ended \(idle\)"):
+            await call
+        assert not channel.usable
+        with pytest.raises(ChannelError):
+            await channel.call(PING, Collector(0))
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n" * 10, HEADER.pack(2, Kind.HELLO, 0) + b"[]", HEADER.pack(0, Kind.RESULT, 0)],
+)
+async def test_whoever_does_not_greet_like_a_runner_is_refused(greeting: bytes) -> None:
+    async with connected(greet=False) as (channel, peer):
+        peer.send_raw(greeting)
+        with pytest.raises(ChannelError):
+            await channel.hello(5)
+
+
+async def test_another_protocol_version_is_named() -> None:
+    async with connected(greet=False) as (channel, peer):
+        peer.send(Kind.HELLO, 0, {"protocol": 2})
+        with pytest.raises(ChannelError, match="speaks protocol 2"):
+            await channel.hello(5)
+
+
+async def test_a_silent_peer_is_given_up() -> None:
+    async with connected(greet=False) as (channel, _):
+        with pytest.raises(ChannelError, match="did not greet"):
+            await channel.hello(0.05)
+
+
+def _too_much_data(peer: Peer, stream: int) -> None:
+    for _ in range(WINDOW // MAX_PAYLOAD + 1):
+        peer.send(Kind.DATA, stream, b"x" * MAX_PAYLOAD)
+
+
+def _strays(peer: Peer, stream: int) -> None:
+    peer.send(Kind.RESULT, stream, {})
+    for _ in range(10_000):
+        peer.send(Kind.DATA, stream, b"x")
+
+
+VIOLATIONS: dict[str, Callable[[Peer, int], None]] = {
+    "garbage": lambda peer, _: peer.send_raw(b"\xde\xad\xbe\xef" * 1000),
+    "a giant length": lambda peer, stream: peer.send_raw(HEADER.pack(2**32 - 1, Kind.DATA, stream)),
+    "data beyond its credit": _too_much_data,
+    "empty data": lambda peer, stream: peer.send(Kind.DATA, stream),
+    "credit that was never used": lambda peer, stream: peer.send(Kind.CREDIT, stream, b"\0\0\0\1"),
+    "no credit": lambda peer, stream: peer.send(Kind.CREDIT, stream, b"\0\0\0\0"),
+    "half a credit": lambda peer, stream: peer.send(Kind.CREDIT, stream, b"\1"),
+    "a stream that was never opened": lambda peer, stream: peer.send(Kind.DATA, stream + 1, b"x"),
+    "endless data for a stream that ended": _strays,
+    "a request of its own": lambda peer, stream: peer.send(Kind.OPEN, stream, PING),
+    "an unknown kind": lambda peer, stream: peer.send(99, stream),
+    "a second greeting": lambda peer, _: peer.send(Kind.HELLO, 0, {"protocol": 1}),
+    "a result that is no object": lambda peer, stream: peer.send(Kind.RESULT, stream, b"[1]"),
+    "a result nested too deeply": lambda peer, stream: peer.send(Kind.RESULT, stream, b"[" * 200_000),
+    "an error that is no object": lambda peer, stream: peer.send(Kind.ERROR, stream, b"null"),
+}
+
+
+@pytest.mark.parametrize("violation", VIOLATIONS.values(), ids=VIOLATIONS.keys())
+async def test_a_broken_rule_closes_the_channel_with_a_typed_error(violation: Callable[[Peer, int], None]) -> None:
+    async with connected() as (channel, peer):
+        flow = Flow()
+        stream = await channel.open(PING, flow)
+        other = asyncio.create_task(channel.call(PING, Collector(0)))
+        number, _ = await peer.read_until(Kind.OPEN)
+        await peer.read_until(Kind.OPEN)
+        violation(peer, number)
+        with pytest.raises(ChannelError):
+            async with asyncio.timeout(10):
+                await other
+        assert not channel.usable
+        assert stream.future.done()
+
+
+async def test_a_body_longer_than_asked_for_closes_the_channel() -> None:
+    async with connected() as (channel, peer):
+        call = asyncio.create_task(channel.call(PING, Collector(10)))
+        stream, _ = await peer.read_until(Kind.OPEN)
+        peer.send(Kind.DATA, stream, b"12345678901")
+        with pytest.raises(ChannelError, match="more data than was asked for"):
+            await call
+
+
+async def test_a_flooding_peer_cannot_make_memory_grow() -> None:
+    async with connected() as (channel, peer):
+        flow = Flow()
+        await channel.open(PING, flow)
+        number, _ = await peer.read_until(Kind.OPEN)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            await _flood(channel, peer, number)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        # One window of data, and what the sending side of this very test holds.
+        assert peak - before < 8 * WINDOW
+
+
+async def _flood(channel: Channel, peer: Peer, stream: int) -> None:
+    piece = b"f" * MAX_PAYLOAD
+    for _ in range(400):
+        if not channel.usable:
+            return
+        peer.send(Kind.DATA, stream, piece)
+        try:
+            await peer.writer.drain()
+        except ConnectionError:
+            return
+        await asyncio.sleep(0)
