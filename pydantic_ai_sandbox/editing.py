@@ -108,9 +108,9 @@ def _is_valid(content: bytes, encoding: str) -> bool:
     return True
 
 
-def changed_since_read() -> EditError:
-    """The error for a file whose content is not the one that was last read."""
-    return EditError("the file changed since you last read it; read it again, then decide anew what to change")
+def changed_since_read(path: str) -> EditError:
+    """The error for the file at `path` when its content is not the one that was last read."""
+    return EditError(f"{path} changed since you last read it; read it again, then decide anew what to change")
 
 
 def replace_text(content: bytes, old: str, new: str, *, replace_all: bool = False) -> Replacement:

@@ -10,7 +10,7 @@ from functools import cache
 
 from .text import duration
 
-__all__ = ("Limits", "describe")
+__all__ = ("JOB_TOOLS", "TOOL_NAMES", "Limits", "describe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,8 @@ _TEMPLATES: Mapping[str, str] = {
 }  # fmt: skip
 
 _BACKGROUND = " With `background` it returns at once with a job id, and the command goes on running{hints}."
+JOB_TOOLS = frozenset({"job_output", "job_input", "job_stop"})
+"""The tools for commands in the background."""
 _JOB_USES = {"job_output": "read its output", "job_input": "write to its standard input", "job_stop": "stop it"}
 
 TOOL_NAMES = tuple(_TEMPLATES)

@@ -32,6 +32,8 @@ LARGEST_IMAGE = 3_750_000
 _LARGEST_WHOLE = 64 << 20
 """Bytes of a file that is read whole because the workspace can give no part of it."""
 _BINARY_PROBE = 8192
+_LAST_LINE = 1 << 53
+"""A line number that no file has and every number format holds."""
 _TEXT_WITH_NULS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 """Byte order marks of encodings in which text has NUL bytes."""
 _SMALL = 256 * 1024
@@ -79,6 +81,8 @@ async def read(
     """Lines `offset` to `offset + limit - 1`, numbered, in at most `most` characters; or the image; or what it is."""
     if offset < 1 or limit < 1:
         raise ModelRetry("offset and limit must be at least 1; offset is the 1-based number of the first line")
+    # A line takes at least two characters; more than fit need not cross the wire.
+    limit, offset = min(limit, most // 2), min(offset, _LAST_LINE)
     async with _turn(place, state, path) as file:
         try:
             found = await _range(place, file.path, offset, limit)
@@ -120,7 +124,7 @@ def _slice(content: bytes, offset: int, limit: int) -> TextRange:
             return TextRange(
                 lines=(), first=offset, total=0, size=len(content), version=version, binary=True, head=content[:256]
             )
-        content = text.decode(content).removeprefix("\ufeff").encode("utf-8", "surrogatepass")
+        content = text.decode(content).encode("utf-8", "surrogatepass")
     lines = _lines(content, offset, limit)
     newline = content.endswith(b"\n")
     total = content.count(b"\n") + (not newline and bool(content))
@@ -190,7 +194,7 @@ async def _check_unchanged(place: Place, state: RunState, file: _File) -> bool:
     except FileNotFoundError:
         return True
     if version != seen:
-        raise changed_since_read()
+        raise changed_since_read(file.path)
     return False
 
 
@@ -219,13 +223,13 @@ async def _edit_whole(
 ) -> Replacement:
     content = await workspace.read_bytes(path)
     if seen is not None and _version(content) != seen:
-        raise changed_since_read()
+        raise changed_since_read(path)
     if len(content) > _SMALL:
         made = await anyio.to_thread.run_sync(lambda: replace_text(content, old, new, replace_all=replace_all))
     else:
         made = replace_text(content, old, new, replace_all=replace_all)
     if await workspace.read_bytes(path) != content:
-        raise changed_since_read()
+        raise changed_since_read(path)
     await workspace.write_bytes(path, made.content)
     return made
 

@@ -62,9 +62,7 @@ def _stopped(timed_out: bool) -> str:
     return "search stopped at its time limit, results incomplete" if timed_out else ""
 
 
-def grep_matches(
-    found: GrepResult, mode: str, root: str, base: str, *, limit: int, head_limit: int, remark: str = ""
-) -> str:
+def grep_matches(found: GrepResult, mode: str, root: str, base: str, *, limit: int, head_limit: int) -> str:
     """What a search found: paths, `path:count`, or `path:line:text` with `path-line-text` for context."""
     if mode == "content":
         rows = _grep_rows(found.lines, base)
@@ -77,7 +75,7 @@ def grep_matches(
     cut = f"first {head_limit:,}, there are more" if found.truncated else ""
     if len(shown) < len(rows):
         cut = f"only the first {len(shown):,} of {len(rows):,} rows fit"
-    return "\n".join([*shown, status(total, cut, _stopped(found.timed_out), remark, rendered_path(root))])
+    return "\n".join([*shown, status(total, cut, _stopped(found.timed_out), rendered_path(root))])
 
 
 def _grep_file(path: str, number: int, mode: str, base: str) -> str:

@@ -5,6 +5,7 @@ Pure functions. Every line of a file has its number in front, so nothing in a fi
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 
 from ..editing import TextEncoding, detect_encoding
@@ -34,6 +35,7 @@ _SNIPPET_LINES = 30
 """Lines shown of one place."""
 _SNIPPET_LINE_LIMIT = 200
 _HEX_BYTES = 64
+_BINARY_PROBE = 8192
 _LISTED_LINES = 20
 """Line numbers named in one sentence."""
 
@@ -62,10 +64,9 @@ def page(found: TextRange, *, offset: int, limit: int) -> str:
     """
     numbered: list[str] = []
     room = limit - 200
-    crlf = sum(line.endswith(b"\r") for line in found.lines)
     escaped = False
     for number, raw in enumerate(found.lines, offset):
-        plain = _decoded(raw.removesuffix(b"\r"))
+        plain = _plain(number, raw)
         shown = visible(plain)
         line = f"{number}\t{_cut_line(shown, found.cut.get(number), min(LINE_LIMIT, max(room, 100)))}"
         if numbered and len(line) + 1 > room:
@@ -73,20 +74,38 @@ def page(found: TextRange, *, offset: int, limit: int) -> str:
         escaped = escaped or shown != plain
         room -= len(line) + 1
         numbered.append(line)
-    return "\n".join([*numbered, _page_status(found, offset, len(numbered), crlf=crlf, escaped=escaped)])
+    return "\n".join([*numbered, _page_status(found, offset, len(numbered), escaped=escaped)])
 
 
-def _page_status(found: TextRange, offset: int, shown: int, *, crlf: int, escaped: bool) -> str:
+def _page_status(found: TextRange, offset: int, shown: int, *, escaped: bool) -> str:
     end = offset + shown - 1
     at_end = end >= found.total
     lines = f"lines {offset}-{end} of {found.total}"
     notes = [
-        "; end of file" if at_end else f"; continue with offset={end + 1}",
-        "; no line feed at the end" if at_end and not found.newline else "",
-        "; CRLF line endings" if crlf and crlf >= len(found.lines) - at_end else "; mixed line endings" if crlf else "",
-        "; control characters shown as \\xNN or \\uNNNN" if escaped else "",
+        "end of file" if at_end else f"continue with offset={end + 1}",
+        "no line feed at the end" if at_end and not found.newline else "",
+        "starts with a byte order mark" if offset == 1 and found.lines[0].startswith(BOM_UTF8) else "",
+        _line_endings(found, offset),
+        "control characters shown as \\xNN or \\uNNNN" if escaped else "",
     ]
-    return f"[{lines}{''.join(notes)}]"
+    return f"[{'; '.join([lines, *filter(None, notes)])}]"
+
+
+def _line_endings(found: TextRange, offset: int) -> str:
+    """What there is to say about line endings, which are not shown."""
+    unended = not found.newline and offset + len(found.lines) > found.total
+    ended = [line for number, line in enumerate(found.lines, offset) if number not in found.cut]
+    ended = ended[:-1] if unended and ended else ended
+    crlf = sum(line.endswith(b"\r") for line in ended)
+    if not crlf:
+        return ""
+    return "CRLF line endings" if crlf == len(ended) else "mixed line endings, some CRLF"
+
+
+def _plain(number: int, raw: bytes) -> str:
+    """A line of a file without what is not part of its text."""
+    raw = raw.removesuffix(b"\r")
+    return _decoded(raw.removeprefix(BOM_UTF8) if number == 1 else raw)
 
 
 def _decoded(raw: bytes) -> str:
@@ -158,14 +177,13 @@ def wrote(path: str, content: bytes, *, created: bool) -> str:
 def edited(path: str, content: bytes, lines: Sequence[int], new: str, *, limit: int) -> str:
     """Where replacements were made, and what the file looks like there now."""
     head = f"Edited {rendered_path(path)}: {count(len(lines), 'replacement')} at {_numbers(lines)}"
-    text = content.decode("utf-8", "surrogateescape") if b"\x00" not in content[:8192] else _text_of(content)
-    rows = text.split("\n")
+    rows = _raw_lines(content)
     height = new.count("\n") + 1
     snippets = [head]
     shown_to = 0
     for line in lines[:_SNIPPET_PLACES]:
         first = max(line - _SNIPPET_CONTEXT, shown_to + 1)
-        last = min(line + height - 1 + _SNIPPET_CONTEXT, len(rows) - (rows[-1] == ""), first + _SNIPPET_LINES - 1)
+        last = min(line + height - 1 + _SNIPPET_CONTEXT, len(rows) - (not rows[-1]), first + _SNIPPET_LINES - 1)
         if shown_to and first > shown_to + 1:
             snippets.append("…")
         snippets.extend(_snippet_line(number, rows[number - 1]) for number in range(first, last + 1))
@@ -173,13 +191,14 @@ def edited(path: str, content: bytes, lines: Sequence[int], new: str, *, limit: 
     return _within("\n".join(snippets), limit)
 
 
-def _text_of(content: bytes) -> str:
-    return detect_encoding(content).decode(content)
+def _raw_lines(content: bytes) -> list[bytes]:
+    if b"\0" in content[:_BINARY_PROBE]:
+        content = detect_encoding(content).decode(content).encode("utf-8", "surrogatepass")
+    return content.split(b"\n")
 
 
-def _snippet_line(number: int, line: str) -> str:
-    raw = line.removesuffix("\r").encode("utf-8", "surrogateescape")
-    return f"{number}\t{_cut_line(visible(_decoded(raw)), None, _SNIPPET_LINE_LIMIT)}"
+def _snippet_line(number: int, raw: bytes) -> str:
+    return f"{number}\t{_cut_line(visible(_plain(number, raw)), None, _SNIPPET_LINE_LIMIT)}"
 
 
 def _numbers(lines: Sequence[int]) -> str:

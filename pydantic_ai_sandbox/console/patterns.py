@@ -52,8 +52,8 @@ class Glob:
     def __init__(self, pattern: str) -> None:
         if not pattern:
             raise ValueError("the pattern is empty")
-        pattern = pattern.removeprefix("./")
         self._anywhere = "/" not in pattern
+        pattern = pattern.removeprefix(".").removeprefix("/") if pattern.startswith(("./", "/")) else pattern
         self._alternatives = [_components(alternative, strict=True) for alternative in _expand(pattern)]
 
     def matches(self, path: str) -> bool:
@@ -65,12 +65,12 @@ class Glob:
 
 
 def split_root(pattern: str) -> tuple[str, str]:
-    """An absolute pattern as the directory it starts in and the rest: `/a/b/*.py` is `/a/b` and `*.py`."""
+    """An absolute pattern as the directory it starts in and the rest: `/a/b/*/x.py` is `/a/b` and `./*/x.py`."""
     parts = pattern.split("/")
     fixed = 1
     while fixed < len(parts) - 1 and not _META.intersection(parts[fixed]):
         fixed += 1
-    return "/".join(parts[:fixed]) or "/", "/".join(parts[fixed:])
+    return "/".join(parts[:fixed]) or "/", "./" + "/".join(parts[fixed:])
 
 
 def _expand(pattern: str) -> list[str]:

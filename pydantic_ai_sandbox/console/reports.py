@@ -39,17 +39,13 @@ def command(execution: Execution, *, limit: int, notes: Sequence[str] = ()) -> R
 
     Standard error is labelled only when there is text on both streams.
     """
-    last = status(
-        _ending(execution),
-        duration(execution.duration) if execution.cause != "timeout" else "",
-        *notes,
-        inline(execution.cwd, 200),
-    )
-    saved = f"; output saved to {inline(execution.spilled_to)}" if execution.spilled_to else ""
+    ran = duration(execution.duration) if execution.cause != "timeout" else ""
+    last = status(_ending(execution), ran, *notes, inline(execution.cwd, 200))
+    saved = f"output saved to {inline(execution.spilled_to)}" if execution.spilled_to else ""
     limit = max(200, limit - len(last) - 2 * (len(saved) + 60))
 
     def marker(omitted: int) -> str:
-        return f"[… {omitted:,} bytes omitted{saved} …]"
+        return f"[… {omitted:,} bytes omitted{'; ' if saved else ''}{saved} …]"
 
     streams = (execution.stdout, execution.stderr)
     shares = _shares([len(stream.head) + len(stream.tail) for stream in streams], limit)
@@ -59,7 +55,10 @@ def command(execution: Execution, *, limit: int, notes: Sequence[str] = ()) -> R
     )
     label = "[stderr]" if stdout.text and stderr.text else ""
     body = [part for part in (stdout.text, label, stderr.text) if part] or ["(no output)"]
-    return Report("\n".join([*body, last]), bool(stdout.omitted or stderr.omitted))
+    clipped = bool(stdout.omitted or stderr.omitted)
+    # What was too long to keep can be short enough to show once progress bars have collapsed.
+    extra = [] if clipped or not saved else [f"[… {saved} …]"]
+    return Report("\n".join([*body, *extra, last]), clipped)
 
 
 def _shares(lengths: Sequence[int], limit: int) -> Sequence[int]:
@@ -107,7 +106,8 @@ def job_started(job_id: str, command_line: str, *, tools: frozenset[str]) -> str
 
 def job_printed(read: JobOutput, *, limit: int) -> tuple[str, int]:
     """What a job printed since the cursor and how it stands, and the cursor after what is shown."""
-    data = read.data if not read.job.running else _whole_characters(read.data)
+    is_all = not read.job.running and read.cursor >= read.job.output
+    data = read.data if is_all else _whole_characters(read.data)
     cursor = read.cursor - (len(read.data) - len(data))
     clipped = clip(data.decode("utf-8", "replace"), "", 0, limit - 300, lambda n: f"[… {n:,} bytes omitted …]")
     skipped = [f"[… {read.skipped:,} bytes are no longer kept …]"] if read.skipped else []

@@ -74,7 +74,8 @@ def inline(text: str, limit: int = 300) -> str:
 def rendered_path(path: str) -> str:
     """`path` on one line, quoted where it would be unclear where it ends."""
     shown = inline(path, 4096)
-    return f'"{shown}"' if shown != shown.strip() or ":" in shown or not shown else shown
+    unclear = shown != shown.strip() or ":" in shown or not shown or _looks_like_ours(shown)
+    return f'"{shown}"' if unclear else shown
 
 
 def output(raw: str) -> str:

@@ -14,7 +14,7 @@ from pydantic_ai.workspaces import WorkspaceError
 
 from ..protocols import SupportsGlob, SupportsGrep
 from . import commands, files, findings, search
-from .descriptions import Limits
+from .descriptions import JOB_TOOLS, Limits
 from .patterns import split_root
 from .place import Place, find_place
 from .state import current_state
@@ -52,9 +52,14 @@ class Tools:
         place = find_place(ctx)
         _check_command(command)
         if background:
+            self._check_background()
             return await commands.start(place, command, tools=self._offered)
         seconds, notes = self._timeout(timeout)
         return await commands.run(place, command, timeout=seconds, limit=self._limits.max_output, notes=notes)
+
+    def _check_background(self) -> None:
+        if not self._offered & JOB_TOOLS:
+            raise ModelRetry("commands cannot run in the background here")
 
     def _timeout(self, asked: float | None) -> tuple[float, list[str]]:
         limits = self._limits

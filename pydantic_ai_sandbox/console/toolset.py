@@ -15,7 +15,7 @@ from pydantic_ai.toolsets.function import FunctionToolsetTool
 from pydantic_ai.workspaces import SupportsCommands, SupportsFilesystem
 
 from ..protocols import SupportsJobs
-from .descriptions import TOOL_NAMES, Limits, describe
+from .descriptions import JOB_TOOLS, TOOL_NAMES, Limits, describe
 from .failures import translated
 from .place import find_place
 from .state import Entered, RunState
@@ -23,9 +23,8 @@ from .tools import Tools
 
 __all__ = ("ConsoleToolset", "create_console_toolset")
 
-_JOBS = frozenset({"job_output", "job_input", "job_stop"})
-_CHANGING = frozenset({"run", "write", "edit"}) | _JOBS
-_SMALLEST_OUTPUT = 1_000
+_CHANGING = frozenset({"run", "write", "edit"}) | JOB_TOOLS
+_SMALLEST_OUTPUT = 2_000
 
 
 class ConsoleToolset(FunctionToolset[AgentDepsT]):
@@ -47,7 +46,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
         requires_approval: Names of tools whose calls a human approves first, or `True` for every tool.
         timeout: Seconds a command may run unless the model asks otherwise.
         max_timeout: Seconds a command may run at most, whatever the model asks for.
-        max_output: Characters of one answer, at least 1,000.
+        max_output: Characters of one answer, at least 2,000.
         id: The toolset's id, which durable execution needs.
         max_retries: How often in a row the model may give a tool wrong arguments before the run fails.
         instructions: Instructions for the model beside the tools' descriptions; none by default.
@@ -88,7 +87,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
             function,
             name=name,
             takes_ctx=True,
-            description=describe(name, self._offered, self._limits, background="job_output" in self._offered),
+            description=describe(name, self._offered, self._limits, background=bool(self._offered & JOB_TOOLS)),
             docstring_format="google",
             require_parameter_descriptions=True,
             requires_approval=requires_approval,
@@ -100,7 +99,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
         offered = self._offered - _not_served(ctx)
         if definition.name not in offered:
             return None
-        background = bool(offered & _JOBS)
+        background = bool(offered & JOB_TOOLS)
         description = describe(definition.name, offered, self._limits, background=background)
         if definition.name == "run" and not background:
             definition = replace(
@@ -186,10 +185,10 @@ def _not_served(ctx: RunContext[Any]) -> frozenset[str]:
     try:
         place = find_place(ctx)
     except UserError:
-        return _JOBS  # calling any other tool tells what is missing
+        return JOB_TOOLS  # calling any other tool tells what is missing
     if place.workspace.read_only:
         return _CHANGING
-    missing = frozenset[str]() if isinstance(place.backend, SupportsJobs) else _JOBS
+    missing = frozenset[str]() if isinstance(place.backend, SupportsJobs) else JOB_TOOLS
     underneath = place.workspace.backend
     if not isinstance(underneath, SupportsCommands):
         missing |= {"run"}
