@@ -35,7 +35,9 @@ from .protocols import (
     SupportsJobs,
     SupportsStreaming,
     SupportsTextRange,
+    SupportsVersionedWrite,
     TextRange,
+    Written,
 )
 from .sandbox import DockerSandbox, RunResult, Sandbox
 from .spec import ResourceLimits, RuntimeConfig
@@ -76,6 +78,8 @@ __all__ = (
     "SupportsJobs",
     "SupportsStreaming",
     "SupportsTextRange",
+    "SupportsVersionedWrite",
     "TextRange",
+    "Written",
     "create_console_toolset",
 )

@@ -22,9 +22,7 @@ _EMPTY = BoundedText(head="")
 class SandboxStream:
     """A `CommandStream` in a sandbox."""
 
-    def __init__(
-        self, stream: Stream, flow: Flow, cwd: str, limit: Callable[[CauseOfDeath], str | None]
-    ) -> None:
+    def __init__(self, stream: Stream, flow: Flow, cwd: str, limit: Callable[[CauseOfDeath], str | None]) -> None:
         self._stream = stream
         self._flow = flow
         self._cwd = cwd

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import (
@@ -21,7 +21,7 @@ from pydantic_ai.workspaces import (
 )
 
 from .channel.client import Captured, RunnerClient, Usage, command_request
-from .editing import replace_text
+from .editing import changed_since_read, replace_text
 from .engines.base import ContainerInfo, Engine, Progress
 from .engines.docker import DockerEngine
 from .errors import ChannelError, EditError
@@ -38,6 +38,7 @@ from .protocols import (
     Job,
     JobInfo,
     TextRange,
+    Written,
 )
 from .runtimes import builtin
 from .spec import ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount
@@ -104,7 +105,7 @@ class Sandbox:
         """Where it runs."""
         return self._lifecycle.engine
 
-    async def __aenter__(self) -> Sandbox:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -279,7 +280,7 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
         cwd: str | None = None,
-    ) -> AsyncIterator[CommandStream]:
+    ) -> AsyncGenerator[CommandStream]:
         """Run a command with its output as it comes and its input open; leaving the context stops it.
 
         A consumer that does not read makes the command wait: nothing is buffered beyond one window of 1 MiB.
@@ -378,10 +379,31 @@ class Sandbox:
         async def call(runner: RunnerClient) -> Edit:
             content, version = await runner.read(path, limit=_MAX_EDIT, version=True)
             if expected_version is not None and version != expected_version:
-                raise EditError("the file changed since it was read: read it again")
+                raise changed_since_read(path)
             replaced = replace_text(bytes(content), old, new, replace_all=replace_all)
             version, _ = await runner.write(path, replaced.content, expect=version)
             return Edit(lines=replaced.lines, content=replaced.content, version=version)
+
+        return await self._do(call)
+
+    async def write_version(self, path: str, data: bytes, *, expected_version: str | None = None) -> Written:
+        """Replace or create a file, unless it is there with another version than the expected one.
+
+        Raises:
+            EditError: The file changed.
+            IsADirectoryError, NotADirectoryError, PermissionError, OSError: As for `write_bytes`.
+        """
+        path = _path(path)
+
+        async def call(runner: RunnerClient) -> Written:
+            try:
+                version, created = await runner.write(path, data, expect=expected_version)
+            except EditError:
+                # It may also be gone, which leaves nothing to lose: then it is created, if it still is.
+                if await _exists(runner, path):
+                    raise changed_since_read(path) from None
+                version, created = await runner.write(path, data, expect="")
+            return Written(created=created, version=version)
 
         return await self._do(call)
 
@@ -430,11 +452,8 @@ class Sandbox:
 
     async def exists(self, path: str) -> bool:
         """Whether a path leads to something."""
-        try:
-            await self.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+        path = _path(path)
+        return await self._do(lambda runner: _exists(runner, path))
 
     async def realpath(self, path: str) -> str:
         """A path with every symbolic link resolved; missing components stay as they are.
@@ -605,6 +624,14 @@ def _volume(source: str, target: str) -> VolumeMount:
     if separator and mode in ("ro", "rw"):
         return VolumeMount(source=Path(source), target=path, read_only=mode == "ro")
     return VolumeMount(source=Path(source), target=target)
+
+
+async def _exists(runner: RunnerClient, path: str) -> bool:
+    try:
+        await runner.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _working_dir(client: RunnerClient) -> str:

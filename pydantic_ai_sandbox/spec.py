@@ -37,7 +37,24 @@ _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _FORBIDDEN_SOURCES = frozenset(
-    "/ /bin /boot /dev /etc /home /lib /lib64 /opt /proc /root /run /sbin /srv /sys /usr /var /var/lib /var/run".split()
+    [
+        "/",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib64",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/srv",
+        "/sys",
+    ]
+    + ["/usr", "/var", "/var/lib", "/var/run"]
 )
 """Host directories that hand the host, or all of its users, to whoever may write in them."""
 

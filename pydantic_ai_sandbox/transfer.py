@@ -24,8 +24,9 @@ _MAX_FILES = 200_000
 
 
 async def copy_to(runner: RunnerClient, host_glob: str, dest: str) -> list[str]:
-    """Copy the host's files that match `host_glob`, and the directories that match with all that is in them, into the
-    directory `dest`; returns the paths of the files in the sandbox.
+    """Copy the host's files and directories that match `host_glob` into the sandbox's directory `dest`.
+
+    Returns the paths of the files in the sandbox.
 
     Raises:
         FileNotFoundError: Nothing matches.
@@ -44,7 +45,8 @@ async def copy_to(runner: RunnerClient, host_glob: str, dest: str) -> list[str]:
 
 def _host_files(pattern: str) -> Iterator[tuple[Path, PurePosixPath]]:
     """Each file to copy, and where it goes relative to the destination."""
-    for match in sorted(glob.glob(os.path.expanduser(pattern), recursive=True)):
+    # pathlib's glob takes no absolute pattern.
+    for match in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True)):  # noqa: PTH207
         path = Path(match)
         if path.is_file():
             yield path, PurePosixPath(path.name)
@@ -63,7 +65,7 @@ async def _pieces(source: Path) -> AsyncIterator[bytes]:
 
 
 async def copy_from(runner: RunnerClient, src: str, host_dir: Path, *, limit: int) -> list[Path]:
-    """Copy the sandbox's file or directory `src` into the host's directory `host_dir`; returns the files written.
+    """Copy the sandbox's file or directory `src` into the host's directory `host_dir` and return the files written.
 
     Only regular files are written; links in the sandbox are not followed, and nothing is ever written outside `host_dir`.
 
@@ -81,7 +83,7 @@ async def copy_from(runner: RunnerClient, src: str, host_dir: Path, *, limit: in
         targets = [(src, host_dir / _component(name, src))]
     room = limit
     for path, target in targets:
-        await asyncio.to_thread(lambda parent=target.parent: parent.mkdir(parents=True, exist_ok=True))
+        await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         room -= await _download(runner, path, target, room)
     return [target for _, target in targets]
 

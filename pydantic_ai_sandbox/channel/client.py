@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -132,7 +132,7 @@ def command_request(
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors() -> Generator[None]:
     """Turn what the runner reports into the errors that callers of a workspace expect."""
     try:
         yield
@@ -214,7 +214,7 @@ class RunnerClient:
         return await self._ask(request, _captured, limit=2 * keep, body=stdin or b"", deadline=deadline)
 
     @asynccontextmanager
-    async def stream(self, command: CommandRequest, *, timeout: float | None) -> AsyncIterator[tuple[Stream, Flow]]:
+    async def stream(self, command: CommandRequest, *, timeout: float | None) -> AsyncGenerator[tuple[Stream, Flow]]:
         """Run a command with live output and open input; leaving the context stops it."""
         request = {"op": "exec", **command, "live": True, "stdin": True, "stop": 0}
         if timeout is not None:
@@ -277,7 +277,7 @@ class RunnerClient:
         return data, at
 
     @asynccontextmanager
-    async def download(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def download(self, path: str) -> AsyncGenerator[AsyncIterator[bytes]]:
         """A file's content piece by piece, in memory of one window."""
         flow = Flow()
         stream = await self.channel.open({"op": "read", "path": path}, flow, body=b"")
@@ -417,7 +417,7 @@ async def _pieces(stream: Stream, flow: Flow) -> AsyncIterator[bytes]:
 
 
 @contextmanager
-def _well_formed() -> Iterator[None]:
+def _well_formed() -> Generator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:

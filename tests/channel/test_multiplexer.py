@@ -56,7 +56,7 @@ async def test_cancelling_a_caller_cancels_its_operation_and_later_frames_are_dr
 
 async def test_a_silent_peer_runs_into_the_deadline_and_is_told_to_stop() -> None:
     async with connected() as (channel, peer):
-        with pytest.raises(ChannelError, match="did not answer within 0.05 s"):
+        with pytest.raises(ChannelError, match=r"did not answer within 0\.05 s"):
             await channel.call(PING, Collector(0), deadline=0.05)
         assert (await peer.read_until(Kind.CANCEL))[0] == 1
         assert channel.usable

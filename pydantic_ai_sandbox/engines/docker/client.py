@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import docker
 import docker.context
 import docker.errors
 import docker.utils
 
-__all__ = ("connect_daemon",)
+__all__ = ("Daemon", "connect_daemon")
+
+Daemon: TypeAlias = Any
+"""A `docker.APIClient`, whose stubs leave most of it without types."""
 
 
-def connect_daemon(base_url: str | None, timeout: float) -> docker.APIClient:
+def connect_daemon(base_url: str | None, timeout: int) -> Daemon:
     """A client of the daemon at `base_url`, or of the one that the environment names.
 
     Args:
@@ -28,7 +32,7 @@ def connect_daemon(base_url: str | None, timeout: float) -> docker.APIClient:
 
 
 def _from_environment() -> dict[str, Any]:
-    settings: dict[str, Any] = docker.utils.kwargs_from_env()
+    settings: dict[str, Any] = {**docker.utils.kwargs_from_env()}
     if "base_url" not in settings and (host := _context_host()) is not None:
         settings["base_url"] = host
     return settings
@@ -36,15 +40,15 @@ def _from_environment() -> dict[str, Any]:
 
 def _context_host() -> str | None:
     """The daemon of the current context (`docker context use`), which Docker Desktop sets."""
-    if os.environ.get("DOCKER_CONTEXT", "default") == "default" and not os.path.exists(_config_path()):
+    if "DOCKER_CONTEXT" not in os.environ and not _config_path().exists():
         return None
     try:
         context = docker.context.ContextAPI.get_current_context()
-    except (docker.errors.DockerException, OSError, ValueError):
+    except (docker.errors.DockerException, OSError, ValueError, AttributeError):
         # A broken configuration of another tool is no reason to fail: the default socket may still be there.
         return None
-    return context.Host if context is not None and context.name != "default" else None
+    return context.Host if context.name != "default" else None
 
 
-def _config_path() -> str:
-    return os.path.join(os.environ.get("DOCKER_CONFIG", os.path.expanduser("~/.docker")), "config.json")
+def _config_path() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG", "~/.docker")).expanduser() / "config.json"

@@ -15,7 +15,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 __all__ = ("NotReachableError", "NotYetError", "connect_control_socket")
@@ -53,7 +53,7 @@ def connect_control_socket(container_id: str, pid: int, directory: str, *, timeo
 
 
 @contextmanager
-def _process(container_id: str, pid: int) -> Iterator[int]:
+def _process(container_id: str, pid: int) -> Generator[int]:
     """The process's directory, held open, so that another process that gets the number later is not mistaken for it."""
     if pid <= 0:
         raise NotReachableError("the container has no process")
@@ -72,7 +72,7 @@ def _process(container_id: str, pid: int) -> Iterator[int]:
 
 def _read(directory: int, name: str) -> str:
     try:
-        with open(os.open(name, os.O_RDONLY, dir_fd=directory), encoding="utf-8", errors="replace") as file:
+        with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=directory), encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError as error:
         raise NotReachableError(f"cannot read the container's {name}") from error
@@ -102,7 +102,7 @@ def _connect(process: int, pid: int, directory: str) -> socket.socket:
 
 
 @contextmanager
-def _walk(process: int, directory: str) -> Iterator[int]:
+def _walk(process: int, directory: str) -> Generator[int]:
     # "root" is the kernel's own link to the container's root; no other link is followed.
     current = _open_directory(process, "root", 0)
     try:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import docker
 import docker.errors
 from pydantic import ValidationError
 
@@ -20,12 +18,12 @@ from ...channel.multiplexer import Channel
 from ...errors import EngineError
 from ...spec import ContainerSpec, RuntimeConfig
 from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
-from .client import connect_daemon
+from .client import Daemon, connect_daemon
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
 from .errors import docker_errors, is_conflict
 from .exec_stream import Demultiplexer, open_exec_stream
 from .hardening import LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
-from .images import ensure_image
+from .images import ensure_image, ensure_pulled
 from .persistent import home_and_workspace
 from .runner_volume import ensure_runner_volume, fill_runner_volume
 from .volumes import resolve_mounts
@@ -64,14 +62,14 @@ class DockerEngine:
         self,
         base_url: str | None = None,
         *,
-        timeout: float = 60.0,
+        timeout: int = 60,
         transport: Literal["auto", "socket", "exec"] = "auto",
     ) -> None:
         self._base_url = base_url
         self._timeout = timeout
         self._transport = transport
         self._lock = threading.Lock()
-        self._api: docker.APIClient | None = None
+        self._api: Daemon | None = None
         self._workers: ThreadPoolExecutor | None = None
         self._runner_volumes: dict[str, RunnerVolume] = {}
         self._architectures: dict[str, str] = {}
@@ -98,7 +96,7 @@ class DockerEngine:
         if api is not None:
             api.close()
 
-    def api(self) -> docker.APIClient:
+    def api(self) -> Daemon:
         """The low-level client, connected on first use."""
         with self._lock:
             if self._api is None:
@@ -110,7 +108,10 @@ class DockerEngine:
     # --- images
 
     def resolve_image(self, runtime: RuntimeConfig | str, progress: Progress | None) -> str:
-        return ensure_image(self.api(), runtime, progress=progress)
+        with docker_errors("find an image"):
+            if isinstance(runtime, str):
+                return ensure_pulled(self.api(), runtime, progress=progress)
+            return ensure_image(self.api(), runtime, progress=progress)
 
     def workspace_uid(self, spec_workspace: str | None) -> int:
         if spec_workspace is None or not self._daemon_is_local():
@@ -187,7 +188,7 @@ class DockerEngine:
 
     @staticmethod
     def _describe(found: dict[str, Any]) -> ContainerInfo:
-        labels = found["Config"].get("Labels") or {}
+        labels: dict[str, str] = found["Config"].get("Labels") or {}
         name = found["Name"].lstrip("/")
         try:
             spec = ContainerSpec.model_validate_json(labels[f"{LABEL}.spec"])
@@ -247,7 +248,7 @@ class DockerEngine:
         if not self._daemon_is_local():
             raise NotReachableError("the daemon runs elsewhere")
         with docker_errors("inspect a container"):
-            found = self.api().inspect_container(id)
+            found: dict[str, Any] = self.api().inspect_container(id)
         self._require_running(found)
         sock = connect_control_socket(id, found["State"]["Pid"], SOCKET_DIRECTORY, timeout=_RUNNER_START)
         sock.setblocking(False)
@@ -276,7 +277,9 @@ class DockerEngine:
             log = self.logs(id, 20).strip()
         except (EngineError, UnknownContainerError):
             return UnknownContainerError("the container ended before its runner answered")
-        return EngineError(f"the sandbox's runner did not start: {error}" + (f"; it wrote: {log[-500:]}" if log else ""))
+        return EngineError(
+            f"the sandbox's runner did not start: {error}" + (f"; it wrote: {log[-500:]}" if log else "")
+        )
 
     # --- the runner's volume
 
@@ -293,17 +296,19 @@ class DockerEngine:
         architecture = self._architectures.get(image)
         if architecture is None:
             with docker_errors("inspect an image"):
-                found: str = self.api().inspect_image(image)["Architecture"]
-            architecture = self._architectures[image] = _ARCHITECTURES.get(found, found)
+                found: dict[str, Any] = self.api().inspect_image(image)
+            name: str = found["Architecture"]
+            architecture = self._architectures[image] = _ARCHITECTURES.get(name, name)
         return architecture
 
-    def _remove_stale(self, api: docker.APIClient) -> None:
+    def _remove_stale(self, api: Daemon) -> None:
         """Remove containers whose maker died between creating and starting them; those that started end by themselves."""
         with docker_errors("list containers"):
             filters = {"label": f"{LABEL}.managed", "status": "created"}
-            for container in api.containers(all=True, filters=filters):
+            found: list[dict[str, Any]] = api.containers(all=True, filters=filters)
+            for container in found:
                 if time.time() - container["Created"] > _STALE:
-                    self._unless_gone(lambda id=container["Id"]: api.remove_container(id, v=True, force=True))
+                    self._unless_gone(partial(api.remove_container, container["Id"], v=True, force=True))
 
 
 def _unwrapped(channel: Channel) -> Channel:

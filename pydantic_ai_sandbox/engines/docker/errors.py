@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import docker.errors
@@ -18,7 +18,7 @@ _REMEDY = "start it (`systemctl start docker`), check that you may use its socke
 
 
 @contextmanager
-def docker_errors(what: str) -> Iterator[None]:
+def docker_errors(what: str) -> Generator[None]:
     """Translate errors of the Docker client; `what` says what was being done, as in `"create a container"`.
 
     Raises:
@@ -44,8 +44,10 @@ def docker_errors(what: str) -> Iterator[None]:
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether Docker refused because of the state of things: the name is taken, the container runs already, …"""
-    return isinstance(error, docker.errors.APIError) and error.response is not None and error.response.status_code == 409
+    """Whether Docker refused because of the state of things: the name is taken, the container has ended."""
+    return (
+        isinstance(error, docker.errors.APIError) and error.response is not None and error.response.status_code == 409
+    )
 
 
 def _reason(error: docker.errors.APIError) -> str:

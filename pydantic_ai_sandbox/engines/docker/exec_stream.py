@@ -9,10 +9,9 @@ import struct
 import threading
 from typing import Any, Protocol, cast
 
-import docker
-
 from ...channel.multiplexer import Channel
 from ...errors import ChannelError
+from .client import Daemon
 from .hardening import RUNNER
 
 __all__ = ("Demultiplexer", "open_exec_stream")
@@ -35,7 +34,7 @@ class _RawStream(Protocol):
     def close(self) -> None: ...
 
 
-def open_exec_stream(api: docker.APIClient, container_id: str) -> socket.socket:
+def open_exec_stream(api: Daemon, container_id: str) -> socket.socket:
     """Start the relay in a container and return a socket to it; its output is still framed by Docker.
 
     Raises:

@@ -149,7 +149,7 @@ def _tmpfs(spec: ContainerSpec) -> dict[str, str]:
     limits, uid = spec.limits, spec.uid
     tmpfs = {
         SOCKET_DIRECTORY: _tmpfs_options(_SOCKET_DIRECTORY_SIZE, uid, "0700", execute=False),
-        "/tmp": _tmpfs_options(int(limits.tmp), uid, "1777"),
+        "/tmp": _tmpfs_options(int(limits.tmp), uid, "1777"),  # noqa: S108 - the container's own
     }
     if not spec.persistent:
         tmpfs[HOME] = _tmpfs_options(int(limits.home), uid, "0700")

@@ -6,11 +6,11 @@ import io
 import tarfile
 import time
 
-import docker
 import docker.errors
 
 from ...errors import EngineUnavailableError
 from ...runtimes import runner_binary, runner_version
+from .client import Daemon
 from .errors import is_conflict
 from .hardening import LABEL, RunnerVolume
 
@@ -22,7 +22,7 @@ _FILL_DEADLINE = 60.0
 """Seconds that another process may take to fill the volume before we think it died doing so."""
 
 
-def ensure_runner_volume(api: docker.APIClient, image: str, architecture: str) -> RunnerVolume:
+def ensure_runner_volume(api: Daemon, image: str, architecture: str) -> RunnerVolume:
     """The volume for containers of that architecture (`"amd64"`, `"arm64"`), created and filled if it is missing.
 
     Args:
@@ -39,7 +39,7 @@ def ensure_runner_volume(api: docker.APIClient, image: str, architecture: str) -
     return RunnerVolume(name=name, hosts_file=f"{volume['Mountpoint']}/hosts")
 
 
-def fill_runner_volume(api: docker.APIClient, name: str, image: str, architecture: str) -> None:
+def fill_runner_volume(api: Daemon, name: str, image: str, architecture: str) -> None:
     """Put the runner into the volume of that name, or wait for another process that is doing so.
 
     The container made for it is the lock: its name can exist only once.
@@ -59,7 +59,7 @@ def fill_runner_volume(api: docker.APIClient, name: str, image: str, architectur
         api.remove_container(container, force=True)
 
 
-def _create_filler(api: docker.APIClient, filler: str, volume: str, image: str) -> str:
+def _create_filler(api: Daemon, filler: str, volume: str, image: str) -> str:
     config = {
         "Image": image,
         # Never started, but Docker wants a command.
@@ -77,10 +77,11 @@ def _create_filler(api: docker.APIClient, filler: str, volume: str, image: str) 
             ]
         },
     }
-    return api.create_container_from_config(config, filler)["Id"]
+    container: str = api.create_container_from_config(config, filler)["Id"]
+    return container
 
 
-def _wait_until_gone(api: docker.APIClient, filler: str, deadline: float) -> None:
+def _wait_until_gone(api: Daemon, filler: str, deadline: float) -> None:
     while time.monotonic() < deadline:
         try:
             api.inspect_container(filler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 __all__ = ("profile_json",)
 
@@ -12,5 +12,5 @@ __all__ = ("profile_json",)
 @cache
 def profile_json() -> str:
     """The profile in Docker's format, on one line."""
-    text = files(__package__).joinpath("seccomp.json").read_text("utf-8")
+    text = Path(__file__).with_name("seccomp.json").read_text("utf-8")
     return json.dumps(json.loads(text), separators=(",", ":"))
