@@ -1,0 +1,367 @@
+package files
+
+import (
+	"io"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"runner/internal/fault"
+	"runner/internal/mux"
+	"runner/internal/sys"
+	"runner/internal/threads"
+	"runner/internal/wire"
+)
+
+const (
+	newFileMode = 0o644
+	newDirMode  = 0o755
+	permissions = 0o7777
+)
+
+// Write is the write operation; it is this path's turn.
+func Write(s *mux.Stream, path string, mode *uint32, expect *string) error {
+	if err := check(path); err != nil {
+		return err
+	}
+	w := &writer{path: path, mode: newFileMode, expect: expect, hash: newFingerprint(), fd: -1}
+	if mode != nil {
+		w.mode = *mode & permissions
+	}
+	defer w.abandon()
+	if _, err := blocking(func() (struct{}, error) { return struct{}{}, w.prepare() }); err != nil {
+		return err
+	}
+	if err := w.take(s); err != nil {
+		return at(err, w.target)
+	}
+	version, err := blocking(w.commit)
+	if err != nil {
+		return at(err, w.target)
+	}
+	var o wire.Object
+	o.Bool("created", !w.exists).Int("size", w.hash.size).Text("version", version).Text("path", w.target)
+	s.Finish(o.Bytes())
+	return nil
+}
+
+// writer replaces one file: everything goes to a temporary file first, so that whoever reads sees the old content or
+// the new, and an upload that breaks off leaves the old.
+type writer struct {
+	path   string
+	target string // path with its links resolved
+	exists bool
+	mode   uint32
+	expect *string
+	hash   *fingerprint
+
+	fd     int    // the temporary file
+	temp   string // its path, empty when there is none to remove
+	beside bool   // it can be renamed onto the target
+}
+
+func (w *writer) prepare() error {
+	var err error
+	if w.target, err = Realpath(w.path); err != nil {
+		return err
+	}
+	if w.target == "/" || strings.HasSuffix(w.path, "/") {
+		return at(syscall.EISDIR, w.target)
+	}
+	if err := w.inspect(); err != nil {
+		return err
+	}
+	if err := w.expected(); err != nil {
+		return err
+	}
+	if !w.exists {
+		if err := makeDirs(parent(w.target)); err != nil {
+			return err
+		}
+	}
+	return w.createTemp()
+}
+
+// inspect looks at what is there now.
+func (w *writer) inspect() error {
+	var st syscall.Stat_t
+	switch err := syscall.Stat(w.target, &st); err {
+	case nil:
+	case syscall.ENOENT:
+		w.exists = false
+		return nil
+	default:
+		return at(err, w.target)
+	}
+	w.exists = true
+	if err := regular(&st, w.target); err != nil {
+		return err
+	}
+	// rename needs only the directory's permission; a file that is write-protected shall stay so.
+	if err := sys.Access(w.target, 2); err != nil && err != syscall.EROFS {
+		return at(err, w.target)
+	} else if err != nil {
+		return at(syscall.EROFS, w.target)
+	}
+	w.mode = st.Mode & permissions
+	return nil
+}
+
+// expected compares the file's version with the one the backend has seen.
+func (w *writer) expected() error {
+	if w.expect == nil {
+		return nil
+	}
+	if *w.expect == "" {
+		if w.exists {
+			return fault.At(fault.Changed, "the file exists", w.target)
+		}
+		return nil
+	}
+	if !w.exists {
+		return fault.At(fault.Changed, "the file does not exist any more", w.target)
+	}
+	version, err := currentVersion(w.target)
+	if err != nil {
+		return at(err, w.target)
+	}
+	if version != *w.expect {
+		return fault.At(fault.Changed, "the file has changed", w.target)
+	}
+	return nil
+}
+
+func currentVersion(path string) (string, error) {
+	fd, err := sys.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer syscall.Close(fd)
+	return versionOf(fd)
+}
+
+// createTemp makes the temporary file beside the target, or elsewhere when the directory is not writable but the file
+// in it is.
+func (w *writer) createTemp() error {
+	fd, temp, err := openTemp(parent(w.target))
+	w.beside = err == nil
+	if err != nil && w.exists && (err == syscall.EACCES || err == syscall.EROFS || err == syscall.EPERM) {
+		fd, temp, err = openTemp("/tmp")
+	}
+	if err != nil {
+		return at(err, parent(w.target))
+	}
+	w.fd, w.temp = fd, temp
+	return nil
+}
+
+func openTemp(dir string) (int, string, error) {
+	for {
+		temp := child(dir, ".sandbox-"+strconv.FormatUint(rand.Uint64(), 36)+".tmp")
+		fd, err := sys.Open(temp, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+		if err != syscall.EEXIST {
+			return fd, temp, err
+		}
+	}
+}
+
+// take writes what the backend sends to the temporary file.
+func (w *writer) take(s *mux.Stream) error {
+	for {
+		p, err := s.Receive()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		w.hash.add(p)
+		threads.Enter()
+		err = sys.WriteAll(w.fd, p)
+		threads.Leave()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// commit puts the new content in place and returns its version. What was checked before the upload is checked again:
+// it may have taken long.
+func (w *writer) commit() (string, error) {
+	existed := w.exists
+	if err := w.inspect(); err != nil {
+		return "", err
+	}
+	if err := w.expected(); err != nil {
+		return "", err
+	}
+	if !existed && w.exists && w.expect == nil {
+		w.exists = true
+	}
+	if err := syscall.Fchmod(w.fd, w.mode); err != nil {
+		return "", err
+	}
+	if err := syscall.Fsync(w.fd); err != nil {
+		return "", err
+	}
+	if err := w.replace(); err != nil {
+		return "", err
+	}
+	return w.newVersion()
+}
+
+func (w *writer) replace() error {
+	if w.beside {
+		err := syscall.Rename(w.temp, w.target)
+		if err == nil {
+			w.temp = ""
+			return nil
+		}
+		// A file that is a mount point of its own cannot be replaced, only overwritten.
+		if err != syscall.EBUSY && err != syscall.EXDEV {
+			return err
+		}
+	}
+	return w.overwrite()
+}
+
+func (w *writer) overwrite() error {
+	fd, err := sys.Open(w.target, syscall.O_WRONLY|syscall.O_TRUNC|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	buf := blocks.Get().(*[]byte)
+	defer blocks.Put(buf)
+	for offset := int64(0); ; {
+		n, err := syscall.Pread(w.fd, *buf, offset)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return syscall.Fsync(fd)
+		}
+		if err := sys.WriteAll(fd, (*buf)[:n]); err != nil {
+			return err
+		}
+		offset += int64(n)
+	}
+}
+
+// newVersion is taken after the rename, which changes the file's times.
+func (w *writer) newVersion() (string, error) {
+	var st syscall.Stat_t
+	if w.hash.size > digestLimit {
+		if err := syscall.Stat(w.target, &st); err != nil {
+			return "", err
+		}
+	}
+	return w.hash.version(&st), nil
+}
+
+// abandon removes what is left of the temporary file.
+func (w *writer) abandon() {
+	if w.fd >= 0 {
+		syscall.Close(w.fd)
+	}
+	if w.temp != "" {
+		syscall.Unlink(w.temp)
+	}
+}
+
+// Mkdir is the mkdir operation.
+func Mkdir(path string) error {
+	if err := check(path); err != nil {
+		return err
+	}
+	return makeDirs(path)
+}
+
+// makeDirs makes a directory and its parents; one that exists is fine.
+func makeDirs(path string) error {
+	err := syscall.Mkdir(path, newDirMode)
+	switch err {
+	case nil:
+		return nil
+	case syscall.EEXIST:
+		return existingDir(path)
+	case syscall.ENOENT:
+		above := parent(strings.TrimRight(path, "/"))
+		if above == path {
+			return at(err, path)
+		}
+		if err := makeDirs(above); err != nil {
+			return err
+		}
+		if err := syscall.Mkdir(path, newDirMode); err != nil && err != syscall.EEXIST {
+			return at(err, path)
+		}
+		return existingDir(path)
+	case syscall.EROFS, syscall.EACCES, syscall.EPERM:
+		// Some kernels and file systems say this before they notice that the directory exists.
+		if existingDir(path) == nil {
+			return nil
+		}
+	}
+	return at(err, path)
+}
+
+func existingDir(path string) error {
+	var st syscall.Stat_t
+	if err := syscall.Stat(path, &st); err != nil || format(&st) != syscall.S_IFDIR {
+		return at(syscall.EEXIST, path)
+	}
+	return nil
+}
+
+// Appender is a file that is written from its beginning and only kept when all of it succeeds.
+type Appender struct {
+	fd   int
+	path string
+}
+
+// CreateAppender makes the file and its parents, replacing the content of a regular file that exists.
+func CreateAppender(path string) (*Appender, error) {
+	threads.Enter()
+	defer threads.Leave()
+	if err := check(path); err != nil {
+		return nil, err
+	}
+	if err := makeDirs(parent(path)); err != nil {
+		return nil, err
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(path, &st); err == nil && format(&st) != syscall.S_IFREG {
+		return nil, notRegular(path)
+	}
+	flags := syscall.O_WRONLY | syscall.O_CREAT | syscall.O_TRUNC | syscall.O_NONBLOCK | syscall.O_NOCTTY
+	fd, err := sys.Open(path, flags, newFileMode)
+	if err != nil {
+		return nil, at(err, path)
+	}
+	if err := syscall.Fstat(fd, &st); err != nil || format(&st) != syscall.S_IFREG {
+		syscall.Close(fd)
+		return nil, notRegular(path)
+	}
+	return &Appender{fd: fd, path: path}, nil
+}
+
+// Append writes p behind what is there.
+func (a *Appender) Append(p []byte) error {
+	threads.Enter()
+	defer threads.Leave()
+	return sys.WriteAll(a.fd, p)
+}
+
+// Close ends the file.
+func (a *Appender) Close() error { return syscall.Close(a.fd) }
+
+// Remove gives the file up.
+func (a *Appender) Remove() {
+	syscall.Close(a.fd)
+	syscall.Unlink(a.path)
+}

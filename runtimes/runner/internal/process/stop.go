@@ -1,0 +1,143 @@
+package process
+
+import (
+	"os"
+	"syscall"
+	"time"
+)
+
+const (
+	// patience is how long a session may take to end after SIGTERM.
+	patience = 250 * time.Millisecond
+	// budget bounds a stop as a whole; after it the caller goes on and the killing continues by itself.
+	budget = 2 * time.Second
+	// freezing bounds the SIGSTOP passes, so that time is left for SIGKILL.
+	freezing = time.Second
+	// persistence bounds the killing in the background.
+	persistence = time.Minute
+)
+
+// StopSession ends every process of the session: SIGTERM, then SIGSTOP until no new one appears, then SIGKILL until
+// none is left. It answers after about two seconds at the latest. Processes that moved to another session are left
+// alone: they asked to outlive the command.
+func StopSession(session int) {
+	belongs := func(m member) bool { return m.session == session }
+	s, err := newScanner()
+	if err != nil {
+		syscall.Kill(-session, syscall.SIGKILL)
+		return
+	}
+	h := &hunt{scanner: s, belongs: belongs, deadline: time.Now().Add(budget)}
+	if h.terminate() {
+		s.close()
+		return
+	}
+	h.finish()
+}
+
+// KillAll ends every process but this one and those that spare names, and returns how many it killed. As PID 1 that
+// is the whole container; otherwise (in tests) the descendants of this process.
+func KillAll(spare func(pid, parent int) bool) (int, error) {
+	s, err := newScanner()
+	if err != nil {
+		return 0, err
+	}
+	self := os.Getpid()
+	h := &hunt{scanner: s, deadline: time.Now().Add(budget)}
+	if self == 1 {
+		h.belongs = func(m member) bool { return m.pid != self && !spare(m.pid, m.parent) }
+	} else {
+		h.family = map[int]bool{self: true}
+		h.belongs = func(m member) bool {
+			if m.pid != self && h.family[m.parent] {
+				h.family[m.pid] = true
+				return true
+			}
+			return false
+		}
+	}
+	h.seen = make(map[int]bool)
+	h.finish()
+	return len(h.seen), nil
+}
+
+// hunt is one pursuit of a set of processes.
+type hunt struct {
+	*scanner
+	belongs  func(member) bool
+	family   map[int]bool
+	seen     map[int]bool // killed so far, when someone wants to know
+	deadline time.Time
+}
+
+// pass sends a signal to every living member that want accepts and counts the living and the signalled.
+func (h *hunt) pass(signal syscall.Signal, want func(member) bool) (living, signalled int) {
+	h.each(func(m member) {
+		if !h.belongs(m) || m.dead() {
+			return
+		}
+		if !want(m) {
+			living++
+			return
+		}
+		// One that we may not signal (a setuid program) is not ours to wait for.
+		if err := syscall.Kill(m.pid, signal); err != nil {
+			return
+		}
+		living++
+		signalled++
+		if h.seen != nil {
+			h.seen[m.pid] = true
+		}
+	})
+	return living, signalled
+}
+
+func anyMember(member) bool { return true }
+func noMember(member) bool  { return false }
+
+// terminate asks politely and tells whether everyone left in time.
+func (h *hunt) terminate() bool {
+	if living, _ := h.pass(syscall.SIGTERM, anyMember); living == 0 {
+		return true
+	}
+	// A stopped process takes no SIGTERM until it continues.
+	h.pass(syscall.SIGCONT, member.stopped)
+	end := time.Now().Add(patience)
+	for pause := time.Millisecond; time.Now().Before(end); pause = min(pause*2, 16*time.Millisecond) {
+		time.Sleep(pause)
+		if living, _ := h.pass(0, noMember); living == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// finish freezes and kills. What is left when the budget is used up is pursued in the background.
+func (h *hunt) finish() {
+	if h.kill() {
+		h.close()
+		return
+	}
+	h.deadline = time.Now().Add(persistence)
+	go func() {
+		h.kill()
+		h.close()
+	}()
+}
+
+func (h *hunt) kill() bool {
+	running := func(m member) bool { return !m.stopped() }
+	for end := time.Now().Add(freezing); time.Now().Before(end); {
+		if _, signalled := h.pass(syscall.SIGSTOP, running); signalled == 0 {
+			break
+		}
+	}
+	for pause := 200 * time.Microsecond; time.Now().Before(h.deadline); pause = min(pause*2, 20*time.Millisecond) {
+		if living, _ := h.pass(syscall.SIGKILL, anyMember); living == 0 {
+			return true
+		}
+		time.Sleep(pause)
+	}
+	return false
+}
