@@ -126,7 +126,8 @@ def _mounts(spec: ContainerSpec, runner: RunnerVolume) -> list[dict[str, Any]]:
             "ReadOnly": True,
             "VolumeOptions": {"NoCopy": True},
         },
-        _bind(runner.hosts_file, "/etc/hosts", read_only=True),
+        # Docker insists on "rslave" for what lies in its own directory; for a single file it is the same.
+        _bind(runner.hosts_file, "/etc/hosts", read_only=True, propagation="rslave"),
     ]
     if spec.workspace is not None:
         mounts.append(_bind(str(spec.workspace), WORKSPACE, read_only=False))
@@ -134,14 +135,14 @@ def _mounts(spec: ContainerSpec, runner: RunnerVolume) -> list[dict[str, Any]]:
     return mounts
 
 
-def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+def _bind(source: str, target: str, *, read_only: bool, propagation: str = "rprivate") -> dict[str, Any]:
     # A mount, not a "bind" string: Docker would create a missing source of the latter, as root.
     return {
         "Type": "bind",
         "Source": source,
         "Target": target,
         "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate"},
+        "BindOptions": {"Propagation": propagation},
     }
 
 

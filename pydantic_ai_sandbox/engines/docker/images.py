@@ -65,8 +65,10 @@ LOCK_DEADLINE = 1800.0
 
 _TAIL_LINES = 100
 
-_REFERENCE = re.compile(r"[A-Za-z0-9]+([._:/@-]+[A-Za-z0-9]+)*", re.ASCII)
+_REFERENCE = re.compile(r"[A-Za-z0-9]+(([._-]+|[:/@])[A-Za-z0-9]+)*", re.ASCII)
 """Wide enough for every image name and id; the daemon is stricter, but must not see one that leads out of its URL's path."""
+
+_MISSING = re.compile(r"manifest unknown|name unknown|not found", re.IGNORECASE)
 
 _BASE_ARGUMENT = re.compile(r"^ARG\s+BASE_IMAGE=(?P<image>\S+)\s*$", re.MULTILINE)
 _INSTRUCTION = re.compile(r"Step (?P<current>\d+)/(?P<total>\d+) : (?P<text>.*)")
@@ -329,8 +331,9 @@ def _follow_pull(event: dict[str, Any], image: str, report: Report) -> None:
 
 
 def _refused_pull(image: str, status: int, reason: str) -> ImageBuildError | RuntimeNotFoundError:
-    # 400: no name for an image. 404: the registry has no such image, or hides it from whoever is not logged in.
-    if status in (400, 404):
+    # 400: no name for an image. 404: the registry has no such image, or hides it from whoever is not logged in. Some
+    # releases of Docker answer 500 and tell the registry's words.
+    if status in (400, 404) or _MISSING.search(reason):
         return RuntimeNotFoundError(f"there is no image {image!r}: {reason}. {_pull_remedy(image)}")
     return ImageBuildError(f"{image} could not be pulled: {reason}. {_pull_remedy(image)}")
 

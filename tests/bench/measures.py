@@ -1,0 +1,216 @@
+"""The measurements. Every one makes the sandboxes it needs and removes them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import statistics
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits
+
+from .report import Report, in_turns, ms
+
+Measure = Callable[[Report], Awaitable[None]]
+
+TRANSPORTS: tuple[Literal["socket", "exec"], ...] = ("socket", "exec")
+KIB, MIB = 1024, 1024 * 1024
+
+
+@asynccontextmanager
+async def running(transport: Literal["socket", "exec"] = "socket", **options: Any) -> AsyncGenerator[DockerSandbox]:
+    """A sandbox that has been used once."""
+    async with DockerSandbox(engine=DockerEngine(transport=transport), idle_timeout=600, **options) as sandbox:
+        await sandbox.run(["true"])
+        yield sandbox
+
+
+async def host_true() -> None:
+    process = await asyncio.create_subprocess_exec(
+        "true", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    await process.communicate()
+
+
+def docker_exec(sandbox: DockerSandbox, *command: str) -> Callable[[], Awaitable[object]]:
+    """The same command by docker-py's exec, in the same container."""
+    assert isinstance(sandbox.engine, DockerEngine)
+    assert sandbox.ref is not None
+    api, container = sandbox.engine.api(), sandbox.ref.id
+
+    def call() -> bytes:
+        return api.exec_start(api.exec_create(container, list(command))["Id"])
+
+    return lambda: asyncio.to_thread(call)
+
+
+async def commands(report: Report) -> None:
+    """One command at a time."""
+    for transport in TRANSPORTS:
+        async with running(transport) as sandbox:
+            ours, host = await in_turns(300, lambda: sandbox.run(["true"]), host_true)
+            again, by_exec = await in_turns(20, lambda: sandbox.run(["true"]), docker_exec(sandbox, "true"))
+        bound = transport == "socket"
+        report.line(f"run(['true']), {transport}", ms(ours))
+        ratio = ours / host
+        report.line("  / host asyncio subprocess", f"{ratio:.2f} ({ms(host)})", "<= 1.7", ratio <= 1.7 if bound else None)
+        ratio = by_exec / again
+        report.line("  docker-py exec / it", f"{ratio:.0f} ({ms(by_exec)})", ">= 30", ratio >= 30 if bound else None)
+
+
+async def files(report: Report) -> None:
+    """Reading and writing, small and large."""
+    small, large = os.urandom(KIB), os.urandom(10 * MIB)
+    for transport in TRANSPORTS:
+        bound = transport == "socket"
+        async with running(transport) as sandbox:
+            await sandbox.write_bytes("/workspace/large", large)
+            await sandbox.write_bytes("/workspace/small", small)
+            read, write = await in_turns(
+                300,
+                lambda: sandbox.read_bytes("/workspace/small"),
+                lambda: sandbox.write_bytes("/workspace/small", small),
+            )
+            report.line(f"read 1 KiB, {transport}", ms(read), "<= 1 ms", read <= 0.001 if bound else None)
+            report.line(f"write 1 KiB, {transport}", ms(write), "<= 1 ms", write <= 0.001 if bound else None)
+            read, write = await in_turns(
+                20,
+                lambda: sandbox.read_bytes("/workspace/large"),
+                lambda: sandbox.write_bytes("/workspace/large", large),
+            )
+            speed = 10 * MIB / read / 1e6
+            report.line(f"read 10 MiB, {transport}", f"{speed:.0f} MB/s", ">= 100 MB/s", speed >= 100 if bound else None)
+            speed = 10 * MIB / write / 1e6
+            report.line(f"write 10 MiB, {transport}", f"{speed:.0f} MB/s", ">= 80 MB/s", speed >= 80 if bound else None)
+
+
+async def listing(report: Report) -> None:
+    """A directory of 1,000 entries."""
+    async with running() as sandbox:
+        await sandbox.run("mkdir d && cd d && touch $(seq 1000)", shell=True)
+        (taken,) = await in_turns(50, lambda: sandbox.list_dir("/workspace/d"))
+        assert len(await sandbox.list_dir("/workspace/d")) == 1000
+    report.line("ls of 1,000 entries", ms(taken), "<= 8 ms", taken <= 0.008)
+
+
+MAKE_TREE = """
+i=0; while [ $i -lt 50 ]; do mkdir -p tree/$i; j=0; while [ $j -lt 100 ]; do
+printf 'import os\\n\\ndef f_%s_%s(x):\\n    return os.path.join(x, "%s")\\n' $i $j $j > tree/$i/$j.py; j=$((j+1)); done; i=$((i+1)); done
+"""
+
+
+async def searching(report: Report) -> None:
+    """A tree of 5,000 small files, as fast as GNU grep."""
+    async with running() as sandbox:
+        await sandbox.run(MAKE_TREE, shell=True)
+        ours, theirs, run = await in_turns(
+            15,
+            lambda: sandbox.grep("f_4[0-9]_77", "/workspace/tree", mode="content"),
+            docker_exec(sandbox, "grep", "-rnE", "f_4[0-9]_77", "/workspace/tree"),
+            lambda: sandbox.run(["grep", "-rnE", "f_4[0-9]_77", "/workspace/tree"]),
+        )
+        assert len((await sandbox.grep("f_4[0-9]_77", "/workspace/tree", mode="content")).lines) == 10
+    report.line("grep over 5,000 files", ms(ours))
+    report.line("  / grep -rn by docker exec", f"{ours / theirs:.2f} ({ms(theirs)})", "<= 1", ours <= theirs)
+    report.line("  / grep -rn by our own run", f"{ours / run:.2f} ({ms(run)})")
+
+
+async def starting(report: Report) -> None:
+    """From nothing to the first result, the image being there."""
+    engine = DockerEngine()
+    async with DockerSandbox(engine=engine) as sandbox:
+        await sandbox.run(["true"])
+        assert sandbox.info is not None
+        image = sandbox.info.spec.image
+    api = engine.api()
+    ours: list[float] = []
+    plain: list[float] = []
+    for number in range(11):
+        start = time.perf_counter()
+        sandbox = DockerSandbox(engine=engine)
+        await sandbox.run(["true"])
+        mine = time.perf_counter() - start
+        await sandbox.aclose()
+        start = time.perf_counter()
+        container = await asyncio.to_thread(_run_plainly, api, image)
+        theirs = time.perf_counter() - start
+        await asyncio.to_thread(api.remove_container, container, force=True)
+        if number:
+            ours.append(mine)
+            plain.append(theirs)
+    mine, theirs = statistics.median(ours), statistics.median(plain)
+    report.line("first result from nothing", ms(mine))
+    report.line("  / docker run + exec", f"{mine / theirs:.2f} ({ms(theirs)})", "<= 0.5", mine <= 0.5 * theirs)
+
+
+def _run_plainly(api: Any, image: str) -> str:
+    """What one writes without us: a container on the default network, and an exec."""
+    config = api.create_container(image, ["sleep", "600"], labels={"pydantic-ai-sandbox.bench": "1"})
+    api.start(config["Id"])
+    api.exec_start(api.exec_create(config["Id"], ["true"])["Id"])
+    return config["Id"]
+
+
+async def concurrency(report: Report) -> None:
+    """32 callers at once, and an event loop that stays awake."""
+    gaps: list[float] = []
+
+    async def heartbeat() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.005)
+            now = time.perf_counter()
+            gaps.append(now - last - 0.005)
+            last = now
+
+    async with running() as sandbox:
+        count = 2000
+        numbers = itertools.count()
+
+        async def caller() -> None:
+            while next(numbers) < count:
+                await sandbox.run(["true"])
+
+        beat = asyncio.create_task(heartbeat())
+        start = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(32)))
+        taken = time.perf_counter() - start
+        beat.cancel()
+    rate = count / taken
+    p99 = statistics.quantiles(gaps, n=100)[98]
+    report.line("true, 32 at once", f"{rate:.0f}/s", ">= 400/s", rate >= 400)
+    report.line("  longest gap of a heartbeat, p99", ms(p99), "<= 100 ms", p99 <= 0.1)
+
+
+async def memory(report: Report) -> None:
+    """What the runner occupies in an idle container."""
+    async with running() as sandbox:
+        await asyncio.gather(*(sandbox.run(["true"]) for _ in range(200)))
+        await asyncio.sleep(5)
+        usage = await sandbox.usage()
+    megabytes = usage.runner_rss / 1e6
+    report.line("runner, idle", f"{megabytes:.1f} MB RSS", "<= 12 MB", megabytes <= 12)
+    report.line("container, idle", f"{usage.memory / 1e6:.1f} MB charged")
+
+
+async def processors(report: Report) -> None:
+    """The same commands with two processors, for what the limit of one costs."""
+    async with running(limits=ResourceLimits(cpus=2)) as sandbox:
+        (taken,) = await in_turns(300, lambda: sandbox.run(["true"]))
+    report.line("run(['true']), socket, 2 cpus", ms(taken))
+
+
+MEASURES: dict[str, Measure] = {
+    "commands": commands,
+    "files": files,
+    "listing": listing,
+    "searching": searching,
+    "starting": starting,
+    "concurrency": concurrency,
+    "memory": memory,
+    "processors": processors,
+}

@@ -1,0 +1,75 @@
+"""A real daemon, real images, and sandboxes that end themselves even if the test process does not get to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, Literal
+
+import pytest
+
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, EngineError
+
+from .busybox import ensure_busybox_image
+
+Transport = Literal["socket", "exec"]
+
+IDLE = 90
+"""Seconds after which a sandbox of the tests ends itself, if nobody removed it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/docker" in item.path.as_posix():
+            item.add_marker(pytest.mark.docker)
+
+
+@functools.cache
+def _engine(transport: Literal["auto", "socket", "exec"]) -> DockerEngine:
+    return DockerEngine(transport=transport)
+
+
+@pytest.fixture(scope="session")
+def engine() -> DockerEngine:
+    """The daemon; without one these tests cannot run, which is said and not passed over."""
+    engine = _engine("auto")
+    try:
+        engine.api()
+    except EngineError as error:
+        pytest.skip(f"no Docker daemon: {error}")
+    return engine
+
+
+@pytest.fixture(scope="session")
+def busybox(engine: DockerEngine) -> str:
+    """An image with nothing in it but a static busybox."""
+    return ensure_busybox_image(engine.api())
+
+
+@pytest.fixture(scope="session", params=["socket", "exec"])
+def transport(request: pytest.FixtureRequest, engine: DockerEngine) -> DockerEngine:
+    """The daemon, by each way to a runner."""
+    return _engine(request.param)
+
+
+@pytest.fixture
+def make_sandbox(engine: DockerEngine) -> Generator[Callable[..., DockerSandbox]]:
+    """Builds sandboxes that are removed at the end of the test."""
+    made: list[DockerSandbox] = []
+
+    def make(**options: Any) -> DockerSandbox:
+        sandbox = DockerSandbox(**{"engine": engine, "idle_timeout": IDLE, **options})
+        made.append(sandbox)
+        return sandbox
+
+    yield make
+    for sandbox in made:
+        sandbox.stop()
+
+
+@pytest.fixture
+async def sandbox(make_sandbox: Callable[..., DockerSandbox]) -> AsyncGenerator[DockerSandbox]:
+    """A fresh sandbox."""
+    sandbox = make_sandbox()
+    yield sandbox
+    await sandbox.aclose()
