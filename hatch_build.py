@@ -48,14 +48,11 @@ class RunnerBuildHook(BuildHookInterface[Any]):
 
 
 def runtime_files(root: Path) -> dict[str, str]:
-    """Source → path in the wheel, for every file of every image definition (everything in `runtimes/` but the runner)."""
+    """Source → path in the wheel, for every file of every image definition and of the base that they can be built on."""
     runtimes = root / RUNNER_SOURCES.parent
-    files = (path for path in sorted(runtimes.rglob("*")) if path.is_file())
-    return {
-        str(path): f"{BUILTIN_RUNTIMES}/{path.relative_to(runtimes)}"
-        for path in files
-        if not path.is_relative_to(root / RUNNER_SOURCES)
-    }
+    definitions = [runtimes / "base", *(dockerfile.parent for dockerfile in sorted(runtimes.glob("*/Dockerfile")))]
+    files = [path for definition in definitions for path in sorted(definition.rglob("*")) if path.is_file()]
+    return {str(path): f"{BUILTIN_RUNTIMES}/{path.relative_to(runtimes)}" for path in files}
 
 
 def build_runner(root: Path, *, say: Callable[[str], object] = print) -> None:

@@ -16,8 +16,9 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import docker
 from docker.errors import DockerException
+
+from pydantic_ai_sandbox.engines.docker.client import connect_daemon
 
 PROGRAMS = {"dockerd": "docker.io", "iptables": "iptables", "debootstrap": "debootstrap"}
 """What must be installed, and the Debian package it comes in; debootstrap makes a base image where none can be pulled."""
@@ -27,6 +28,9 @@ PID_FILES = {Path("/run/docker.pid"): "dockerd", Path("/run/docker/containerd/co
 
 LOCK = Path("/run/lock/pydantic-ai-sandbox-docker.lock")
 LOG = Path("/var/log/pydantic-ai-sandbox-dockerd.log")
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds in which a daemon that runs answers."""
 
 START_TIMEOUT = 60.0
 """Seconds in which a daemon must answer after its start."""
@@ -56,15 +60,9 @@ def main() -> None:
 def running_version() -> str | None:
     """Version of the daemon that answers at the place the environment names, or `None`."""
     try:
-        client = docker.from_env(timeout=5)
-    except DockerException:
-        return None
-    try:
-        return str(client.version()["Version"])
+        return str(connect_daemon(None, ANSWER_TIMEOUT).version()["Version"])
     except (DockerException, OSError):
         return None
-    finally:
-        client.close()
 
 
 def install_and_start() -> str:
@@ -75,7 +73,7 @@ def install_and_start() -> str:
     """
     host = os.environ.get("DOCKER_HOST")
     if host:
-        raise DaemonError(ADVICE.format(where=f" at DOCKER_HOST={host}"))
+        raise DaemonError(ADVICE.format(where=f" at DOCKER_HOST={host}, and only a local one can be started here"))
     if os.geteuid() != 0 or not is_debian(os_release()):
         raise DaemonError(ADVICE.format(where=""))
     with _one_at_a_time():

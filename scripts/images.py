@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import Any, TypeAlias, cast
 
 import docker
 
+from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.engines.docker.errors import docker_errors
 from pydantic_ai_sandbox.engines.docker.images import BuildProgress, base_kind, ensure_image
 from pydantic_ai_sandbox.errors import ImageBuildError, SandboxError
 from pydantic_ai_sandbox.runtimes import builtin, builtin_names
 
+Answer: TypeAlias = list[dict[str, Any]]
+
 PREFIX = "pydantic-ai-sandbox"
+
+TIMEOUT = 60.0
+"""Seconds that any single answer of the daemon may take."""
 
 
 def main() -> None:
@@ -20,18 +28,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--remove", action="store_true", help="remove our containers, volumes and images")
     arguments = parser.parse_args()
-    client = docker.from_env()
     try:
+        with docker_errors("list images"):
+            api = connect_daemon(None, TIMEOUT)
         if arguments.remove:
-            remove(client)
+            remove(api)
         else:
-            build(client.api)
+            build(api)
     except ImageBuildError as error:
         sys.exit(f"{error}\n{error.log_tail}")
     except SandboxError as error:
         sys.exit(str(error))
-    finally:
-        client.close()
 
 
 def build(api: docker.APIClient) -> None:
@@ -51,18 +58,21 @@ def build(api: docker.APIClient) -> None:
         print(f"{name}: {image}, {base_kind(api, image)} base, {what}", flush=True)
 
 
-def remove(client: docker.DockerClient) -> None:
+def remove(api: docker.APIClient) -> None:
     """Remove containers, volumes and images that this package made."""
     managed = {"label": f"{PREFIX}.managed"}
-    for container in client.containers.list(all=True, filters=managed):
-        print(f"removing the container {container.name}")
-        container.remove(force=True)
-    for volume in client.volumes.list(filters=managed):
-        print(f"removing the volume {volume.name}")
-        volume.remove()
-    for tag in [tag for image in client.images.list() for tag in image.tags if tag.startswith(f"{PREFIX}/")]:
-        print(f"removing the image {tag}")
-        client.images.remove(tag)
+    for container in cast("Answer", api.containers(all=True, filters=managed)):
+        print(f"removing the container {container['Names'][0].lstrip('/')}")
+        api.remove_container(container["Id"], force=True)
+    for volume in cast("Answer", api.volumes(filters=managed)["Volumes"] or []):
+        print(f"removing the volume {volume['Name']}")
+        api.remove_volume(volume["Name"])
+    for image in cast("Answer", api.images()):
+        tags: list[str] = image["RepoTags"] or []
+        for tag in tags:
+            if tag.startswith(f"{PREFIX}/"):
+                print(f"removing the image {tag}")
+                api.remove_image(tag)
 
 
 if __name__ == "__main__":
