@@ -66,7 +66,7 @@ def page(found: TextRange, *, offset: int, limit: int) -> str:
     room = limit - 200
     escaped = False
     for number, raw in enumerate(found.lines, offset):
-        plain = _plain(number, raw)
+        plain = _plain(number, raw, is_cut=number in found.cut)
         shown = visible(plain)
         line = f"{number}\t{_cut_line(shown, found.cut.get(number), min(LINE_LIMIT, max(room, 100)))}"
         if numbered and len(line) + 1 > room:
@@ -102,19 +102,19 @@ def _line_endings(found: TextRange, offset: int) -> str:
     return "CRLF line endings" if crlf == len(ended) else "mixed line endings, some CRLF"
 
 
-def _plain(number: int, raw: bytes) -> str:
+def _plain(number: int, raw: bytes, *, is_cut: bool = False) -> str:
     """A line of a file without what is not part of its text."""
     raw = raw.removesuffix(b"\r")
-    return _decoded(raw.removeprefix(BOM_UTF8) if number == 1 else raw)
+    return _decoded(raw.removeprefix(BOM_UTF8) if number == 1 else raw, is_cut=is_cut)
 
 
-def _decoded(raw: bytes) -> str:
+def _decoded(raw: bytes, *, is_cut: bool) -> str:
     """A line as text; one that is not UTF-8 as windows-1252, which is how edits read such a file too."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        if error.end == len(raw) and error.reason == "unexpected end of data":
-            return raw[: error.start].decode()  # cut in the middle of a character
+        if is_cut and error.reason == "unexpected end of data":
+            return raw[: error.start].decode()  # in the middle of a character
         return TextEncoding("windows-1252").decode(raw)
 
 

@@ -267,8 +267,8 @@ async def _here(request: _Request) -> AsyncGenerator[_Match]:
 async def _elsewhere(request: _Request) -> AsyncGenerator[_Match]:
     """Matches in a process of its own, which dies with this context."""
     async with _process() as process:
-        assert process.stdin  # noqa: S101 — they are pipes
-        assert process.stdout  # noqa: S101
+        assert process.stdin
+        assert process.stdout
         stdin, stdout = process.stdin, BufferedByteReceiveStream(process.stdout)
 
         async def ask(message: Mapping[str, Any], content: bytes = b"") -> Mapping[str, Any]:

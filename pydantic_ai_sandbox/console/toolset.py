@@ -65,7 +65,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
         timeout: float = 120.0,
         max_timeout: float = 3600.0,
         max_output: int = 30_000,
-        id: str | None = None,  # noqa: A002 — Pydantic AI's name for it
+        id: str | None = None,
         max_retries: int | None = 10,
         instructions: str | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
             )
         return replace(definition, description=description)
 
-    async def for_run(self, ctx: RunContext[AgentDepsT]) -> AbstractToolset[AgentDepsT]:  # noqa: ARG002 — Pydantic AI's signature
+    async def for_run(self, ctx: RunContext[AgentDepsT]) -> AbstractToolset[AgentDepsT]:
         """A copy for one run that shares everything but what is remembered."""
         mine = copy.copy(self)
         mine._state = RunState()  # noqa: SLF001 — of the same class
@@ -115,7 +115,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
-    ) -> Any:  # noqa: ANN401 — Pydantic AI's signature
+    ) -> Any:
         """Call a tool; failures of the workspace become what the model can read, or end the run."""
         original = tool.original_name if isinstance(tool, FunctionToolsetTool) else None
         if (original or name) not in self._offered:
@@ -133,7 +133,7 @@ def create_console_toolset(
     timeout: float = 120.0,
     max_timeout: float = 3600.0,
     max_output: int = 30_000,
-    id: str | None = None,  # noqa: A002 — Pydantic AI's name for it
+    id: str | None = None,
     max_retries: int | None = 10,
     instructions: str | None = None,
 ) -> ConsoleToolset[Any]:
