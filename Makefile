@@ -27,6 +27,7 @@ help: ## Show this list
 
 .PHONY: setup
 setup: $(VENV)/installed $(RUNNER_STAMP) ## Make .venv and build the runner
+	@:
 
 $(VENV)/installed: pyproject.toml hatch_build.py scripts/venv.sh
 	@sh scripts/venv.sh $(VENV)
@@ -81,7 +82,7 @@ fuzz: setup ## Fuzz the runner's parsers, FUZZTIME (20s) for each target
 lint: setup ## Check style and the direction of imports
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l $(RUNNER)); \
 		test -z "$$unformatted" || { echo "not formatted by gofmt: $$unformatted"; exit 1; }
 	@cd $(RUNNER) && $(GO) vet ./...
