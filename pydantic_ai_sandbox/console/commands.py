@@ -60,16 +60,24 @@ _T = TypeVar("_T")
 async def run(place: Place, command: str, *, timeout: float, limit: int, notes: Sequence[str] = ()) -> str:
     """Run a shell command to its end and report it in at most `limit` characters."""
     if isinstance(place.backend, SupportsExecution):
-        spill = posixpath.join(_SPILL_DIRECTORY, _spill_name())
+        directory = _SPILL_DIRECTORY
+        spill = posixpath.join(directory, _spill_name())
         execution = await place.backend.execute(command, shell=True, env=ENVIRONMENT, timeout=timeout, spill=spill)
-        if execution.spilled_to:
-            await _remove_old_spills(place.workspace, posixpath.dirname(execution.spilled_to))
-        return (await _report(execution, limit, notes)).text
-    execution = await _run_to_end(place.workspace, command, timeout)
+    else:
+        execution = await _run_to_end(place.workspace, command, timeout)
+        directory = posixpath.join(execution.cwd, _OWN_DIRECTORY)
     report = await _report(execution, limit, notes)
-    if report.clipped and (path := await _spill(place.workspace, execution)):
-        report = await _report(replace(execution, spilled_to=path), limit, notes)
+    if report.clipped and not execution.spilled_to and _is_whole(execution):
+        # Short enough for the backend to keep all of it, too long to be shown.
+        execution = replace(execution, spilled_to=await _spill(place.workspace, execution, directory))
+        report = await _report(execution, limit, notes)
+    if execution.spilled_to:
+        await _remove_old_spills(place.workspace, posixpath.dirname(execution.spilled_to))
     return report.text
+
+
+def _is_whole(execution: Execution) -> bool:
+    return not (execution.stdout.omitted or execution.stderr.omitted)
 
 
 async def _report(execution: Execution, limit: int, notes: Sequence[str]) -> reports.Report:
@@ -103,18 +111,17 @@ async def _run_to_end(workspace: Workspace, command: str, timeout: float) -> Exe
     return ended(result.exit_code, result.stdout, result.stderr)
 
 
-async def _spill(workspace: Workspace, execution: Execution) -> str | None:
-    """Save what was captured under the working directory; its path, or `None` when that is impossible."""
-    directory = posixpath.join(execution.cwd, _OWN_DIRECTORY)
+async def _spill(workspace: Workspace, execution: Execution, directory: str) -> str | None:
+    """Save what was captured; its path, or `None` when that is impossible."""
     path = posixpath.join(directory, _spill_name())
     try:
-        await workspace.write_bytes(posixpath.join(directory, ".gitignore"), b"*\n")
+        if directory != _SPILL_DIRECTORY:
+            await workspace.write_bytes(posixpath.join(directory, ".gitignore"), b"*\n")
         await workspace.write_bytes(path, reports.raw_output(execution).encode("utf-8", "surrogateescape"))
     except WorkspaceUnavailableError:
         raise
     except (WorkspaceError, OSError):
         return None
-    await _remove_old_spills(workspace, directory)
     return path
 
 

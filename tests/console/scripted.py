@@ -90,12 +90,12 @@ class Script:
 def answers_in(message: ModelMessage) -> list[Answer]:
     if not isinstance(message, ModelRequest):
         return []
-    # Pydantic AI before 2.60 has a part of its own for what is to be retried.
+    # Older versions of Pydantic AI have a part of its own for what is to be retried.
     return [_answer(part) for part in message.parts if part.part_kind in {"tool-return", "retry-prompt"}]
 
 
 def _answer(part: ModelRequestPart) -> Answer:
-    content = part.content
+    content: object = getattr(part, "content", "")
     items = content if isinstance(content, list) else [content]
     images = [item for item in items if isinstance(item, BinaryContent)]
     text = "\n".join(str(item) for item in items if not isinstance(item, BinaryContent))
