@@ -11,7 +11,10 @@ from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox
 
-from .conftest import IDLE
+from tests.docker.conftest import IDLE
+
+
+pytestmark = pytest.mark.docker
 
 
 class Conformance(WorkspaceBackendSuite):
@@ -56,6 +59,10 @@ class Conformance(WorkspaceBackendSuite):
             await backend.destroy()
 
         return destroy
+
+
+    async def test_commands_run_as_a_user_that_is_not_root(self, backend: DockerSandbox) -> None:
+        assert (await backend.run(["id", "-u"])).stdout.strip() == "10001"
 
 
 class TestPythonMinimal(Conformance):
