@@ -161,7 +161,8 @@ def clip(head: str, tail: str, omitted: int, limit: int, marker: Callable[[int],
         whole = output(head + tail)
         if len(whole) <= limit:
             return Clipped(whole)
-        return _join(whole[: limit // 2], whole[limit // 2 :], 0, limit, marker)
+        middle = len(whole) // 2
+        return _join(whole[:middle], whole[middle:], 0, limit, marker)
     head, tail, omitted = _cut_raw(head, tail, omitted)
     return _join(output(head), output(tail), omitted, limit, marker)
 

@@ -3,7 +3,7 @@
 Every test keeps to a directory of its own, so one backend can serve them all.
 """
 
-# ruff: noqa: RUF001, S604 — typographic quotes are test data, and shell commands are what a workspace runs
+# ruff: noqa: RUF001 — typographic quotes are test data, and shell commands are what a workspace runs
 
 from __future__ import annotations
 
