@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"runner/internal/body"
 	"runner/internal/mux"
 	"runner/internal/sys"
 	"runner/internal/threads"
@@ -69,21 +70,21 @@ func List(s *mux.Stream, path string) error {
 	if err != nil {
 		return at(err, path)
 	}
-	body := NewArray(s)
+	rows := body.NewArray(s)
 	for len(names) > 0 {
 		n := min(len(names), 256)
 		threads.Enter()
 		for _, name := range names[:n] {
-			describe(body, fd, name)
+			describe(rows, fd, name)
 		}
 		threads.Leave()
 		names = names[n:]
-		if err := body.Flush(); err != nil {
+		if err := rows.Flush(); err != nil {
 			return err
 		}
 	}
 	var o wire.Object
-	body.Finish(o.Int("count", body.Rows).Bytes())
+	rows.Finish(o.Int("count", rows.Rows).Bytes())
 	return nil
 }
 
@@ -106,7 +107,7 @@ func readNames(fd int) ([][]byte, error) {
 	return names, err
 }
 
-func describe(body *Array, dir int, name []byte) {
+func describe(rows *body.Array, dir int, name []byte) {
 	var own, st syscall.Stat_t
 	if sys.Fstatat(dir, name, &own, sys.AtSymlinkNoFollow) != nil {
 		return
@@ -117,48 +118,10 @@ func describe(body *Array, dir int, name []byte) {
 	if !link || sys.Fstatat(dir, name, &st, 0) == nil {
 		kind = Kind(&st)
 	}
-	row := body.Row()
+	row := rows.Row()
 	row = wire.AppendQuoted(row, string(name[:len(name)-1]))
 	row = append(row, ',', '"', kind, '"', ',')
 	row = strconv.AppendInt(row, st.Size, 10)
 	row = append(row, ',')
-	body.End(strconv.AppendBool(row, link))
-}
-
-// Array sends a JSON array of rows as an answer's body, a block at a time.
-type Array struct {
-	Rows   int64
-	stream *mux.Stream
-	buf    []byte
-}
-
-// NewArray starts the array.
-func NewArray(s *mux.Stream) *Array { return &Array{stream: s, buf: []byte{'['}} }
-
-// Row returns the buffer to append a row's values to, separated by commas; give it to End.
-func (a *Array) Row() []byte {
-	if a.Rows > 0 {
-		a.buf = append(a.buf, ',')
-	}
-	a.Rows++
-	return append(a.buf, '[')
-}
-
-// End takes the buffer of Row back.
-func (a *Array) End(row []byte) { a.buf = append(row, ']') }
-
-// Flush sends what has come together when it is worth it; it waits for credit.
-func (a *Array) Flush() error {
-	if len(a.buf) < 64<<10 {
-		return nil
-	}
-	err := a.stream.Send(wire.Data, a.buf)
-	a.buf = a.buf[:0]
-	return err
-}
-
-// Finish ends the array and the operation.
-func (a *Array) Finish(result []byte) {
-	a.buf = append(a.buf, ']')
-	a.stream.Finish(result, mux.Part{Kind: wire.Data, Bytes: a.buf})
+	rows.End(strconv.AppendBool(row, link))
 }

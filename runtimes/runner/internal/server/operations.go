@@ -14,6 +14,7 @@ import (
 	"runner/internal/files"
 	"runner/internal/mux"
 	"runner/internal/process"
+	"runner/internal/search"
 	"runner/internal/wire"
 )
 
@@ -34,6 +35,8 @@ var operations = map[string]operation{
 	"list":      (*Server).list,
 	"mkdir":     (*Server).mkdir,
 	"realpath":  (*Server).realpath,
+	"glob":      func(_ *Server, m *mux.Stream) error { return search.Glob(m) },
+	"grep":      func(_ *Server, m *mux.Stream) error { return search.Grep(m) },
 	"ping":      (*Server).ping,
 	"usage":     (*Server).usage,
 }
