@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic_ai.messages import WorkspaceRef
@@ -165,11 +165,17 @@ class Lifecycle:
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> RunnerClient:
         self._forget_closed_loops()
+        before = self._clients.pop(loop, None)
         future = self.engine.submit(self._open)
         try:
             connection = await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
             future.add_done_callback(_close_connection)
+            raise
+        except WorkspaceUnavailableError as error:
+            # The runner's own word, if it said one, is better than the engine's "no such container".
+            if before is not None and before[0].channel.goodbye is not None:
+                raise WorkspaceUnavailableError(self._obituary(before[0])) from error
             raise
         channel = Channel()
         protocol = connection.wrap(channel)
@@ -208,13 +214,13 @@ class Lifecycle:
             if info.status != "created" and not info.spec.persistent:
                 raise UnknownContainerError(f"its container has ended ({info.status})")
             self.engine.start(info.id)
-        return info
+        return replace(info, running=True, status="running")
 
     def _create(self) -> ContainerInfo:
         blueprint, workspace = self._blueprint, self._blueprint.spec.workspace
         runtime = blueprint.runtime() if callable(blueprint.runtime) else blueprint.runtime
         image = self.engine.resolve_image(runtime, self._progress)
-        uid = self.engine.workspace_uid(None if workspace is None else str(workspace))
+        uid = blueprint.spec.uid if workspace is None else self.engine.prepare_workspace(workspace)
         env = {**(runtime.env if isinstance(runtime, RuntimeConfig) else {}), **blueprint.spec.env}
         spec = blueprint.spec.model_copy(update={"image": image, "uid": uid, "env": env})
         info, self._created = self.engine.create(spec, self._container_name)

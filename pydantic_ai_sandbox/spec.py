@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 __all__ = (
+    "DEFAULT_UID",
     "MOUNT_ROOT",
     "WORKSPACE",
     "ContainerSpec",
@@ -20,6 +21,9 @@ __all__ = (
     "VolumeMount",
     "refuse_host_directory",
 )
+
+DEFAULT_UID = 10001
+"""User and group that a sandbox runs as, unless its workspace belongs to another."""
 
 WORKSPACE = "/workspace"
 """Where commands start and where a host directory given as `workspace` appears."""
@@ -36,26 +40,10 @@ NetworkMode: TypeAlias = Literal["none", "bridge"]
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_FORBIDDEN_SOURCES = frozenset(
-    [
-        "/",
-        "/bin",
-        "/boot",
-        "/dev",
-        "/etc",
-        "/home",
-        "/lib",
-        "/lib64",
-        "/opt",
-        "/proc",
-        "/root",
-        "/run",
-        "/sbin",
-        "/srv",
-        "/sys",
-    ]
-    + ["/usr", "/var", "/var/lib", "/var/run"]
-)
+_FORBIDDEN_SOURCES = frozenset({
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/srv",
+    "/sys", "/usr", "/var", "/var/lib", "/var/run",
+})  # fmt: skip
 """Host directories that hand the host, or all of its users, to whoever may write in them."""
 
 _FORBIDDEN_TREES = ("/dev", "/proc", "/sys", "/var/lib/docker", "/var/lib/containerd", "/run/docker", "/run/containerd")
@@ -159,7 +147,7 @@ class ContainerSpec(_Frozen):
 
     image: str
     """Image reference or id."""
-    uid: Annotated[int, Field(ge=1)] = 10001
+    uid: Annotated[int, Field(ge=1)] = DEFAULT_UID
     """User and group id that everything in the container runs as; never 0."""
     workspace: Path | None = None
     """Host directory mounted at `/workspace`; `None`: a file system in memory that goes with the container."""

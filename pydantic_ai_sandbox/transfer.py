@@ -73,19 +73,32 @@ async def copy_from(runner: RunnerClient, src: str, host_dir: Path, *, limit: in
         FileNotFoundError: `src` does not exist.
         OSError: With `EFBIG`: there are more than `limit` bytes, or too many files.
     """
-    name = PurePosixPath(src).name
-    if (await runner.stat(src)).kind == "dir":
-        found = await runner.glob("**", src, limit=_MAX_FILES, ignore=False, hidden=True)
-        if found.total > len(found.matches) or found.timed_out:
-            raise OSError(errno.EFBIG, f"more than {_MAX_FILES} files", src)
-        targets = [(match.path, _inside(host_dir, PurePosixPath(name), src, match)) for match in found.matches]
-    else:
-        targets = [(src, host_dir / _component(name, src))]
+    targets = await _targets(runner, src, host_dir)
     room = limit
     for path, target in targets:
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True)
         room -= await _download(runner, path, target, room)
     return [target for _, target in targets]
+
+
+async def _targets(runner: RunnerClient, src: str, host_dir: Path) -> list[tuple[str, Path]]:
+    """What to copy, and where to."""
+    name = PurePosixPath(src).name
+    if (await runner.stat(src)).kind != "dir":
+        return [(src, host_dir / _component(name, src))]
+    found = await runner.glob("**", src, limit=_MAX_FILES, ignore=False, hidden=True)
+    if found.total > len(found.matches) or found.timed_out:
+        raise OSError(errno.EFBIG, f"more than {_MAX_FILES} files", src)
+    return [
+        (match.path, _inside(host_dir, PurePosixPath(name), src, match))
+        for match in found.matches
+        if await _is_plain(runner, match.path)
+    ]
+
+
+async def _is_plain(runner: RunnerClient, path: str) -> bool:
+    found = await runner.stat(path)
+    return found.kind == "file" and not found.is_link
 
 
 def _inside(host_dir: Path, name: PurePosixPath, root: str, match: GlobMatch) -> Path:

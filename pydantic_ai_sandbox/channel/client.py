@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -117,18 +117,31 @@ def command_request(
 
     Raises:
         TypeError: A string without `shell=True`, or a sequence with it.
-        ValueError: The command is empty or holds a NUL character.
+        ValueError: The command is empty, or it or the environment holds what no command or environment can.
     """
     if isinstance(command, str) != shell:
         raise TypeError("a string command requires shell=True, and an argv sequence shell=False")
     if not command:
         raise ValueError("command must not be empty")
     request: CommandRequest = {"shell": command} if shell else {"argv": [str(argument) for argument in command]}
+    _check_words(request.get("argv", (command,)))
     if env:
+        _check_environment(env)
         request["env"] = dict(env)
     if cwd is not None:
         request["cwd"] = cwd
     return request
+
+
+def _check_words(words: Iterable[str]) -> None:
+    if any("\0" in word for word in words):
+        raise ValueError("a command must not contain a NUL character")
+
+
+def _check_environment(env: Mapping[str, str]) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise ValueError(f"the environment variable {name!r} has a name or a value that none can have")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ..channel.multiplexer import Channel
@@ -74,8 +75,13 @@ class Engine(Protocol):
         """
         ...
 
-    def workspace_uid(self, spec_workspace: str | None) -> int:
-        """The user that a sandbox over that host directory runs as; creates the directory if it is missing."""
+    def prepare_workspace(self, workspace: Path) -> int:
+        """Make the host directory if it is missing, and return the user that a sandbox over it runs as.
+
+        Raises:
+            ValueError: It must not be mounted.
+            EngineError: No user but root may write to it.
+        """
         ...
 
     def create(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:

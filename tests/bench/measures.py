@@ -57,7 +57,9 @@ async def commands(report: Report) -> None:
         bound = transport == "socket"
         report.line(f"run(['true']), {transport}", ms(ours))
         ratio = ours / host
-        report.line("  / host asyncio subprocess", f"{ratio:.2f} ({ms(host)})", "<= 1.7", ratio <= 1.7 if bound else None)
+        report.line(
+            "  / host asyncio subprocess", f"{ratio:.2f} ({ms(host)})", "<= 1.7", ratio <= 1.7 if bound else None
+        )
         ratio = by_exec / again
         report.line("  docker-py exec / it", f"{ratio:.0f} ({ms(by_exec)})", ">= 30", ratio >= 30 if bound else None)
 
@@ -83,7 +85,9 @@ async def files(report: Report) -> None:
                 lambda: sandbox.write_bytes("/workspace/large", large),
             )
             speed = 10 * MIB / read / 1e6
-            report.line(f"read 10 MiB, {transport}", f"{speed:.0f} MB/s", ">= 100 MB/s", speed >= 100 if bound else None)
+            report.line(
+                f"read 10 MiB, {transport}", f"{speed:.0f} MB/s", ">= 100 MB/s", speed >= 100 if bound else None
+            )
             speed = 10 * MIB / write / 1e6
             report.line(f"write 10 MiB, {transport}", f"{speed:.0f} MB/s", ">= 80 MB/s", speed >= 80 if bound else None)
 

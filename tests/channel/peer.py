@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(*, greet: bool = True) -> AsyncIterator[tuple[Channel, Peer]]:
+async def connected(*, greet: bool = True) -> AsyncGenerator[tuple[Channel, Peer]]:
     """A channel and the peer at its other end; unless told otherwise they have exchanged greetings."""
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_unix_connection(sock=theirs)

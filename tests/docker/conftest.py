@@ -9,8 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox
-
-from tests.docker.busybox import ensure_busybox_image
+from tests.docker.busybox import ensure_busybox_image, ensure_scratch_image
 
 Transport = Literal["socket", "exec"]
 
@@ -35,6 +34,12 @@ def busybox(engine: DockerEngine) -> str:
     return ensure_busybox_image(engine.api())
 
 
+@pytest.fixture(scope="session")
+def scratch(engine: DockerEngine) -> str:
+    """An image with nothing in it at all."""
+    return ensure_scratch_image(engine.api())
+
+
 @pytest.fixture(scope="session", params=["socket", "exec"])
 def transport(request: pytest.FixtureRequest, engine: DockerEngine) -> DockerEngine:
     """The daemon, by each way to a runner."""
@@ -47,7 +52,8 @@ def make_sandbox(engine: DockerEngine) -> Generator[Callable[..., DockerSandbox]
     made: list[DockerSandbox] = []
 
     def make(**options: Any) -> DockerSandbox:
-        sandbox = DockerSandbox(**{"engine": engine, "idle_timeout": IDLE, **options})
+        settings: dict[str, Any] = {"engine": engine, "idle_timeout": IDLE, **options}
+        sandbox = DockerSandbox(**settings)
         made.append(sandbox)
         return sandbox
 

@@ -10,9 +10,7 @@ from pydantic_ai.workspaces import WorkspaceBackend
 from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox
-
 from tests.docker.conftest import IDLE
-
 
 pytestmark = pytest.mark.docker
 
@@ -59,7 +57,6 @@ class Conformance(WorkspaceBackendSuite):
             await backend.destroy()
 
         return destroy
-
 
     async def test_commands_run_as_a_user_that_is_not_root(self, backend: DockerSandbox) -> None:
         assert (await backend.run(["id", "-u"])).stdout.strip() == "10001"

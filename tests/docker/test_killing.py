@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic_ai.workspaces import WorkspaceOutputLimitError, WorkspaceTimeoutError
 
-from pydantic_ai_sandbox import DockerSandbox, ResourceLimits, ResourceExhaustedError
+from pydantic_ai_sandbox import DockerSandbox, ResourceExhaustedError, ResourceLimits
 
 pytestmark = pytest.mark.docker
 

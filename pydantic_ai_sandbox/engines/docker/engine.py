@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from ...channel.multiplexer import Channel
 from ...errors import EngineError
-from ...spec import ContainerSpec, RuntimeConfig
+from ...spec import DEFAULT_UID, ContainerSpec, RuntimeConfig
 from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
 from .client import Daemon, connect_daemon
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
@@ -26,7 +27,7 @@ from .hardening import LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
 from .images import ensure_image, ensure_pulled
 from .persistent import home_and_workspace
 from .runner_volume import ensure_runner_volume, fill_runner_volume
-from .volumes import resolve_mounts
+from .volumes import prepare_workspace, resolve_mounts
 
 __all__ = ("DockerEngine",)
 
@@ -43,7 +44,7 @@ _STALE = 60.0
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
-_DEFAULT_UID = 10001
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class DockerEngine:
@@ -113,22 +114,9 @@ class DockerEngine:
                 return ensure_pulled(self.api(), runtime, progress=progress)
             return ensure_image(self.api(), runtime, progress=progress)
 
-    def workspace_uid(self, spec_workspace: str | None) -> int:
-        if spec_workspace is None or not self._daemon_is_local():
-            return _DEFAULT_UID
-        path = Path(spec_workspace)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = path.stat().st_uid
-        if owner != 0:
-            return owner
-        # Ours to give away only while nothing in it can belong to somebody else.
-        if any(path.iterdir()):
-            raise EngineError(
-                f"{spec_workspace} belongs to root, and sandboxes never run as root: give it to the sandbox's user "
-                f"with `chown -R {_DEFAULT_UID}:{_DEFAULT_UID} {spec_workspace}`"
-            )
-        os.chown(path, _DEFAULT_UID, _DEFAULT_UID)
-        return _DEFAULT_UID
+    def prepare_workspace(self, workspace: Path) -> int:
+        # Whose directory it is, and whether it exists, is for a remote daemon's host to know.
+        return prepare_workspace(workspace) if self._daemon_is_local() else DEFAULT_UID
 
     def _daemon_is_local(self) -> bool:
         return self.api().base_url.startswith(("http+docker://localhost", "http+docker://localnpipe"))
@@ -183,6 +171,9 @@ class DockerEngine:
         fill_runner_volume(self.api(), volume.name, image, self._architecture(image))
 
     def inspect(self, id: str) -> ContainerInfo:
+        # Refs come out of message histories: a name, a prefix or a path is not to be looked up.
+        if not _CONTAINER_ID.fullmatch(id):
+            raise UnknownContainerError(f"{id[:80]!r} is not a container's id")
         with docker_errors("inspect a container"):
             return self._describe(self.api().inspect_container(id))
 
