@@ -29,7 +29,7 @@ PID_FILES = {Path("/run/docker.pid"): "dockerd", Path("/run/docker/containerd/co
 LOCK = Path("/run/lock/pydantic-ai-sandbox-docker.lock")
 LOG = Path("/var/log/pydantic-ai-sandbox-dockerd.log")
 
-ANSWER_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 5
 """Seconds in which a daemon that runs answers."""
 
 START_TIMEOUT = 60.0

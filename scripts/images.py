@@ -19,7 +19,7 @@ Answer: TypeAlias = list[dict[str, Any]]
 
 PREFIX = "pydantic-ai-sandbox"
 
-TIMEOUT = 60.0
+TIMEOUT = 60
 """Seconds that any single answer of the daemon may take."""
 
 

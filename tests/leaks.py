@@ -97,11 +97,7 @@ def _files() -> Iterable[str]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pydantic-ai-sandbox")
     for directory in (Path(tempfile.gettempdir()), Path("/run"), cache):
         if directory.is_dir():
-            yield from (
-                f"file {path}"
-                for path in directory.iterdir()
-                if path.name.startswith(FILE_PREFIXES) and path.suffix != ".lock"
-            )
+            yield from (f"file {path}" for path in directory.iterdir() if path.name.startswith(FILE_PREFIXES))
 
 
 if __name__ == "__main__":

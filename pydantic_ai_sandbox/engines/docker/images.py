@@ -31,7 +31,7 @@ import docker.utils.json_stream
 import requests.exceptions
 import urllib3.exceptions
 
-from ...errors import EngineUnavailableError, ImageBuildError, RuntimeNotFoundError
+from ...errors import ImageBuildError, RuntimeNotFoundError
 from ...runtimes import BuildProgress, base_recipe
 from ...spec import RuntimeConfig
 from .bootstrap import bootstrap_base, obstacle
@@ -388,28 +388,36 @@ def _bootstrapped_base(api: docker.APIClient, failed_pull: Exception, report: Re
 def _one_at_a_time(tag: str, report: Report) -> Generator[None]:
     """Hold the lock for an image among this user's processes; the kernel releases it when a process dies."""
     path = _cache_directory() / f"{tag.replace('/', '-').replace(':', '-')}.lock"
-    with path.open("w") as lock:
-        _acquire(lock.fileno(), tag, report)
-        yield
-
-
-def _acquire(descriptor: int, tag: str, report: Report) -> None:
     deadline = time.monotonic() + LOCK_DEADLINE
     waiting = False
-    while True:
+    while (lock := _try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise ImageBuildError(
+                f"another process has been making {tag} for {LOCK_DEADLINE / 60:.0f} minutes; see what it waits for"
+            )
+        if not waiting:
+            report(BuildProgress(step="wait", message=f"Another process is making {tag}; waiting for it"))
+            waiting = True
+        time.sleep(0.2)
+    with lock:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise EngineUnavailableError(
-                    f"another process has been making {tag} for {LOCK_DEADLINE / 60:.0f} minutes; see what it waits for"
-                ) from None
-            if not waiting:
-                report(BuildProgress(step="wait", message=f"Another process is making {tag}; waiting for it"))
-                waiting = True
-            time.sleep(0.2)
-        else:
-            return
+            yield
+        finally:
+            path.unlink()
+
+
+def _try_lock(path: Path) -> IO[bytes] | None:
+    """The lock file, open and locked, or `None` while somebody else has it."""
+    lock = path.open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its owner removes it at the end; whoever locked the removed one has locked nothing.
+        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    lock.close()
+    return None
 
 
 def _cache_directory() -> Path:
