@@ -1,7 +1,5 @@
 """Running commands, in the foreground and in the background."""
 
-# ruff: noqa: S604 — running the model's shell commands is the purpose; the workspace is the wall
-
 from __future__ import annotations
 
 import posixpath

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import anyio
 
-__all__ = ("PathOrder", "RunState", "current_state")
+__all__ = ("PathOrder", "RunState", "current_state", "remembering")
 
 
 @dataclass
@@ -83,14 +83,11 @@ def current_state() -> RunState:
     return _current.get() or RunState()
 
 
-class Entered:
-    """Makes a state the current one for a `with` block."""
-
-    def __init__(self, state: RunState | None) -> None:
-        self._state = state
-
-    def __enter__(self) -> None:
-        self._token = _current.set(self._state)
-
-    def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+@contextmanager
+def remembering(state: RunState | None) -> Generator[None]:
+    """Make `state` the one of the tool that is called inside."""
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -49,6 +49,8 @@ _BREAKS = str.maketrans({"\n": "\\n", "\t": "\\t"})
 _SEPARATOR = " · "
 _CLEANED = 1 << 19
 """Characters of a command's output that are looked at: more is cut in the middle first, to bound the work."""
+_LINE_END_WITHIN = 4096
+"""Characters that are given up to make that cut at a line end."""
 
 
 def visible(text: str) -> str:
@@ -174,8 +176,8 @@ def _cut_raw(head: str, tail: str, omitted: int) -> tuple[str, str, int]:
         middle = len(head) // 2
         head, tail = head[:middle], head[middle:]
     kept_head, kept_tail = head[: _CLEANED // 2], tail[-_CLEANED // 2 :]
-    kept_head = kept_head[: kept_head.rfind("\n") + 1] or kept_head
-    kept_tail = kept_tail[kept_tail.find("\n") + 1 :] or kept_tail
+    kept_head = kept_head[: kept_head.rfind("\n", -_LINE_END_WITHIN) + 1] or kept_head
+    kept_tail = kept_tail[kept_tail.find("\n", 0, _LINE_END_WITHIN) + 1 :] or kept_tail
     return kept_head, kept_tail, omitted + _bytes(head[len(kept_head) :]) + _bytes(tail[: len(tail) - len(kept_tail)])
 
 

@@ -18,7 +18,7 @@ from ..protocols import SupportsJobs
 from .descriptions import JOB_TOOLS, TOOL_NAMES, Limits, describe
 from .failures import translated
 from .place import find_place
-from .state import Entered, RunState
+from .state import RunState, remembering
 from .tools import Tools
 
 __all__ = ("ConsoleToolset", "create_console_toolset")
@@ -120,7 +120,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
         original = tool.original_name if isinstance(tool, FunctionToolsetTool) else None
         if (original or name) not in self._offered:
             return await super().call_tool(name, tool_args, ctx, tool)
-        with translated(), Entered(self._state):
+        with translated(), remembering(self._state):
             return await super().call_tool(name, tool_args, ctx, tool)
 
 

@@ -1,6 +1,8 @@
 """The console on a workspace that has none of our abilities."""
 
 from .contract import CommandContract, EditContract, FindContract, JobContract, ReadContract, WriteContract
+from .known_bugs import KnownBugContract
+from .over_http import OverHTTPContract
 
 
 class TestCommands(CommandContract): ...
@@ -19,3 +21,9 @@ class TestFind(FindContract): ...
 
 
 class TestJobs(JobContract): ...
+
+
+class TestKnownBugs(KnownBugContract): ...
+
+
+class TestOverHTTP(OverHTTPContract): ...
