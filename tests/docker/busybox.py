@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import docker.errors
+import pytest
 
 BUSYBOX = "pydantic-ai-sandbox/test-busybox"
 SCRATCH = "pydantic-ai-sandbox/test-scratch"
@@ -42,17 +43,12 @@ def _ensure(api: Any, name: str, content: Callable[[], bytes]) -> str:
 
 
 def _busybox() -> bytes:
-    """The program, from this machine or from Debian's package."""
-    installed = Path("/bin/busybox")
-    if (
-        installed.is_file()
-        and b"statically" in subprocess.run(["file", installed], capture_output=True, check=False).stdout
-    ):
-        return installed.read_bytes()
+    """The program, out of Debian's package."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "busybox-static"], cwd=folder, check=True, capture_output=True)
-        (package,) = Path(folder).glob("*.deb")
-        subprocess.run(["dpkg", "-x", package, "root"], cwd=folder, check=True, capture_output=True)
+        for command in (["apt-get", "download", "busybox-static"], ["sh", "-c", "dpkg -x *.deb root"]):
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"no static busybox: {' '.join(command)} said {done.stderr.strip()[-300:]}")
         return Path(folder, "root/bin/busybox").read_bytes()
 
 

@@ -1,0 +1,95 @@
+"""A Docker daemon of the test's own, in its own network namespace, that may be stopped, frozen and killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+import pytest
+
+from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+
+
+class OwnDaemon:
+    """A second daemon beside the machine's; needs root, `dockerd` and `unshare`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.url = f"unix://{folder}/docker.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._kill_leftovers()
+        # Killed processes whose parent does not reap them still look alive to a daemon that reads their pid files.
+        for name in ("docker.pid", "exec/containerd/containerd.pid"):
+            (self._folder / name).unlink(missing_ok=True)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    # Its own network namespace, because "--bridge=none" would take the machine's docker0 away.
+                    "unshare", "--net", "dockerd", "--host", self.url, "--data-root", self._folder / "data",
+                    "--exec-root", self._folder / "exec", "--pidfile", self._folder / "docker.pid",
+                    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._wait()
+
+    def _wait(self) -> None:
+        give_up = time.monotonic() + 60
+        while True:
+            try:
+                connect_daemon(self.url, 5).close()
+            except (docker.errors.DockerException, OSError):
+                if time.monotonic() > give_up:
+                    pytest.fail("the daemon did not start: " + (self._folder / "log").read_text()[-2000:])
+                time.sleep(0.1)
+            else:
+                return
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it and wait for its end."""
+        self.send(number)
+        assert self._process is not None
+        self._process.wait(60)
+
+    def load(self, api: Any, image: str) -> None:
+        """Take an image over from another daemon."""
+        own = connect_daemon(self.url, 60)
+        own.load_image(b"".join(api.get_image(image)))
+        own.close()
+
+    def _kill_leftovers(self) -> None:
+        """A daemon that was killed left its containerd and shims; they carry the folder in their command line."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(self._folder).encode() in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    def end(self) -> None:
+        """Stop it with everything that it started."""
+        if self._process is not None and self._process.poll() is None:
+            self.send(signal.SIGCONT)
+            self.stop()
+        self._kill_leftovers()
+        for mount in reversed(_mounts_below(self._folder)):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return sorted(mount for mount in mounts if Path(mount).is_relative_to(folder))
