@@ -24,10 +24,11 @@ func StopSession(session int) {
 	belongs := func(m member) bool { return m.session == session }
 	s, err := newScanner()
 	if err != nil {
+		// Out of descriptors; the group is better than nothing.
 		syscall.Kill(-session, syscall.SIGKILL)
 		return
 	}
-	h := &hunt{scanner: s, belongs: belongs, deadline: time.Now().Add(budget)}
+	h := &hunt{scanner: s, belongs: belongs, group: session, deadline: time.Now().Add(budget)}
 	if h.terminate() {
 		s.close()
 		return
@@ -64,14 +65,20 @@ func KillAll(spare func(pid, parent int) bool) (int, error) {
 // hunt is one pursuit of a set of processes.
 type hunt struct {
 	*scanner
-	belongs  func(member) bool
-	family   map[int]bool
+	belongs func(member) bool
+	family  map[int]bool
+	// group is the process group most members of a session are in, 0 for none. A signal to a group reaches all of it at
+	// once, which no fork bomb can outrun; the passes over /proc are for those who left the group.
+	group    int
 	seen     map[int]bool // killed so far, when someone wants to know
 	deadline time.Time
 }
 
 // pass sends a signal to every living member that want accepts and counts the living and the signalled.
 func (h *hunt) pass(signal syscall.Signal, want func(member) bool) (living, signalled int) {
+	if h.group > 0 && signal != 0 {
+		syscall.Kill(-h.group, signal)
+	}
 	h.each(func(m member) {
 		if !h.belongs(m) || m.dead() {
 			return
@@ -132,6 +139,8 @@ func (h *hunt) kill() bool {
 		if _, signalled := h.pass(syscall.SIGSTOP, running); signalled == 0 {
 			break
 		}
+		// Each of them has to run once more to stop.
+		time.Sleep(time.Millisecond)
 	}
 	for pause := 200 * time.Microsecond; time.Now().Before(h.deadline); pause = min(pause*2, 20*time.Millisecond) {
 		if living, _ := h.pass(syscall.SIGKILL, anyMember); living == 0 {

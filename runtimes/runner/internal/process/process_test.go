@@ -1,0 +1,143 @@
+package process
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestParseStat(t *testing.T) {
+	for _, r := range []struct {
+		raw  string
+		want member
+		ok   bool
+	}{
+		{"12 (sh) S 1 12 34 0 -1", member{parent: 1, session: 34, state: 'S'}, true},
+		{"12 (a) R 9 9 9) Z 2 3 4 5", member{parent: 2, session: 4, state: 'Z'}, true},
+		{"12 (x", member{}, false}, {"", member{}, false}, {"1 (a) R", member{}, false}, {"1 (a) R x y z", member{}, false},
+	} {
+		got, ok := parseStat([]byte(r.raw))
+		if ok != r.ok || ok && got != r.want {
+			t.Errorf("%q: %+v, %v", r.raw, got, ok)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("12 (sh) S 1 12 34 0"))
+	f.Fuzz(func(t *testing.T, raw []byte) { parseStat(raw) })
+}
+
+func devNull(t *testing.T) int {
+	f, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return int(f.Fd())
+}
+
+var table = NewTable()
+
+func start(t *testing.T, script string) *Process {
+	t.Helper()
+	null := devNull(t)
+	p, err := table.Start(Spec{Path: Shell, Argv: []string{"sh", "-c", script}, Env: os.Environ(), Dir: "/", Files: [3]int{null, null, null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func ended(t *testing.T, p *Process) syscall.WaitStatus {
+	t.Helper()
+	select {
+	case <-p.Exited():
+		return p.Status()
+	case <-time.After(10 * time.Second):
+		t.Fatal("the process was never reaped")
+		return 0
+	}
+}
+
+func TestStatusIsNeverLost(t *testing.T) {
+	for i := range 200 {
+		code := i % 7
+		p := start(t, "exit "+itoa(code))
+		if got := ended(t, p).ExitStatus(); got != code {
+			t.Fatalf("run %d: exit status %d, want %d", i, got, code)
+		}
+	}
+}
+
+func TestStopSessionBeatsWhatIgnoresSIGTERM(t *testing.T) {
+	p := start(t, "trap '' TERM; sleep 60 & while :; do sleep 60; done")
+	time.Sleep(50 * time.Millisecond)
+	began := time.Now()
+	StopSession(p.Pid)
+	if took := time.Since(began); took > 1500*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	if !ended(t, p).Signaled() {
+		t.Error("not killed")
+	}
+}
+
+func TestStopSessionIsQuickWhenSIGTERMIsHeeded(t *testing.T) {
+	p := start(t, "sleep 60")
+	began := time.Now()
+	StopSession(p.Pid)
+	if took := time.Since(began); took > 150*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	ended(t, p)
+}
+
+func TestStopSessionFindsTheStopped(t *testing.T) {
+	p := start(t, "kill -STOP $$")
+	time.Sleep(50 * time.Millisecond)
+	StopSession(p.Pid)
+	ended(t, p)
+}
+
+func TestLookPath(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, mode os.FileMode) {
+		if err := os.WriteFile(dir+"/"+name, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("tool", 0o755)
+	write("data", 0o644)
+	os.Mkdir(dir+"/folder", 0o755)
+	env := []string{"PATH=/nowhere:" + dir}
+	for _, r := range []struct {
+		name, dir, want string
+		err             error
+	}{
+		{"tool", "/", dir + "/tool", nil}, {"data", "/", "", syscall.EACCES}, {"folder", "/", "", syscall.EACCES},
+		{"none", "/", "", syscall.ENOENT}, {"", "/", "", syscall.ENOENT}, {"./tool", dir, dir + "/./tool", nil},
+		{"./none", dir, "", syscall.ENOENT}, {dir + "/tool", "/", dir + "/tool", nil},
+	} {
+		got, err := LookPath(r.name, env, r.dir)
+		if err != r.err || err == nil && got != r.want {
+			t.Errorf("%q in %q: %q, %v", r.name, r.dir, got, err)
+		}
+	}
+	if got, err := LookPath("tool", []string{"PATH=."}, dir); err != nil || got != dir+"/./tool" {
+		t.Errorf("a relative PATH: %q, %v", got, err)
+	}
+}
+
+func TestSignalNames(t *testing.T) {
+	for s, want := range map[syscall.Signal]string{9: "SIGKILL", 11: "SIGSEGV", 31: "SIGSYS", 40: "SIGRT40"} {
+		if got := SignalName(s); got != want {
+			t.Errorf("%d is %s", s, got)
+		}
+	}
+	if !strings.HasPrefix(SignalName(64), "SIGRT") {
+		t.Error("64")
+	}
+}
