@@ -41,7 +41,7 @@ from .protocols import (
     Written,
 )
 from .runtimes import builtin
-from .spec import ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount
+from .spec import ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount, readable_size
 from .transfer import copy_from, copy_to
 
 __all__ = ("DockerSandbox", "RunResult", "Sandbox")
@@ -546,11 +546,11 @@ class Sandbox:
         limits = self._limits()
         match cause:
             case "out_of_memory":
-                return f"{limits.memory.human_readable()} of memory"
+                return f"{readable_size(limits.memory)} of memory"
             case "too_many_processes":
                 return f"{limits.pids} processes"
             case "output_limit":
-                return f"{limits.output_stop.human_readable()} of output"
+                return readable_size(limits.output_stop)
             case _:
                 return None
 
@@ -678,7 +678,7 @@ def _output_limit(captured: Captured, limits: ResourceLimits) -> WorkspaceOutput
     total = captured.stdout_total + captured.stderr_total
     stopped = ", and was stopped" if captured.ended.cause == "output_limit" else ""
     return WorkspaceOutputLimitError(
-        f"the command printed {total} bytes, more than the {limits.output.human_readable()} that are kept{stopped}: "
+        f"the command printed {total} bytes, more than the {readable_size(limits.output)} that are kept{stopped}: "
         "redirect its output to a file and read that",
         limit=int(limits.output),
         stdout=_decode(captured.stdout[: captured.stdout_head]),

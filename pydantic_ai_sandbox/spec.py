@@ -19,6 +19,7 @@ __all__ = (
     "ResourceLimits",
     "RuntimeConfig",
     "VolumeMount",
+    "readable_size",
     "refuse_host_directory",
 )
 
@@ -64,6 +65,14 @@ Text = Annotated[str, AfterValidator(_no_nul)]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def readable_size(size: int) -> str:
+    """Bytes as people write them: `1 GiB`, `1.5 MiB`, `300 bytes`."""
+    for unit, name in ((GiB, "GiB"), (MiB, "MiB"), (1024, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"
+    return f"{size} bytes"
 
 
 class ResourceLimits(_Frozen):

@@ -127,7 +127,7 @@ async def test_running_out_of_memory_is_told_with_the_limit_and_spares_the_runne
     sandbox = make_sandbox(limits=ResourceLimits(memory="128MiB", workspace="16MiB", tmp="16MiB"))  # pyright: ignore[reportArgumentType]
     hog = "x = []\nwhile True: x.append(bytearray(8 * 1024 * 1024))"
     result = await sandbox.run(["python3", "-c", hog], timeout=60)
-    assert (result.exit_code, result.cause, result.limit) == (137, "out_of_memory", "128.0MiB of memory")
+    assert (result.exit_code, result.cause, result.limit) == (137, "out_of_memory", "128 MiB of memory")
     in_a_shell = await sandbox.run(f"python3 -c '{hog}'; exit $?", shell=True, timeout=60)
     assert (in_a_shell.exit_code, in_a_shell.cause) == (137, "out_of_memory")
     assert (await sandbox.run(["echo", "alive"])).stdout == "alive\n"
@@ -159,7 +159,7 @@ async def test_too_much_output_is_an_error_that_keeps_the_beginning_and_never_a_
 @pytest.mark.parametrize("flood", ["yes", "cat /dev/zero", "yes >&2", "yes & yes >&2"])
 async def test_an_output_flood_is_stopped_at_once(sandbox: DockerSandbox, flood: str) -> None:
     execution = await sandbox.execute(flood, shell=True, timeout=120)
-    assert (execution.cause, execution.limit) == ("output_limit", "16.0MiB of output")
+    assert (execution.cause, execution.limit) == ("output_limit", "16 MiB")
     assert not await settle(sandbox, lambda found: not found)
 
 
