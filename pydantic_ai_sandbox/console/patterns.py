@@ -1,278 +1,111 @@
 r"""Glob patterns and `.gitignore` rules, matched without regular expressions.
 
-Every match costs at most (length of the pattern) times (length of the name): `*a*a*a*b` cannot hang anything, which a
-translation to `re` could not promise. The semantics are those of the runner (PROTOCOL.md, "Search"): `*` and `?` do not
-cross `/`, `**` does, `[…]`, `{a,b}` (nested too), `\` escapes, a pattern without `/` matches the name at any depth.
+The semantics are those of the runner (PROTOCOL.md, "Search"), and the same vectors test both: `*` and `?` do not cross
+`/`, `**` does, `[…]`, `{a,b}` (nested too), `\` escapes, a pattern without `/` matches the name at any depth, what makes
+no sense (`[` without `]`) stands for itself. A pattern becomes a machine whose states advance together, so a match costs
+at most (length of the pattern) times (length of the path): `*a*a*a*b` cannot hang anything, which a translation to `re`
+could not promise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 __all__ = ("Glob", "Ignore", "split_root")
 
-_MOST_ALTERNATIVES = 1_000
-_META = frozenset("*?[]{}\\")
+_LONGEST = 1_000
+"""Characters of a glob pattern."""
+_LONGEST_RULE = 1_000
+_MOST_RULES = 4_096
+_DEEPEST = 50
+"""Braces in braces."""
+_REMEMBERED = 200_000
+"""States and transitions that a machine remembers, in all."""
 
 
-@dataclass(frozen=True)
-class _Class:
-    """A character class."""
+class _Jump(tuple[int, ...]):
+    """Go on at each of these places, without taking a character."""
 
-    negated: bool
-    ranges: Sequence[tuple[str, str]]
-
-    def matches(self, character: str) -> bool:
-        return self.negated != any(low <= character <= high for low, high in self.ranges)
+    __slots__ = ()
 
 
-class _Star:
-    """Any characters of one name."""
+_Takes: TypeAlias = Callable[[str], bool]
+_Instruction: TypeAlias = _Takes | _Jump | None
+"""Take a character and go on, go on elsewhere, or accept."""
+_States: TypeAlias = frozenset[int]
+
+_NOT_SLASH: _Takes = "/".__ne__
+_NAMED_CLASSES = {
+    "alnum": ("09", "AZ", "az"),
+    "alpha": ("AZ", "az"),
+    "blank": ("\t\t", "  "),
+    "cntrl": ("\x00\x1f", "\x7f\x7f"),
+    "digit": ("09",),
+    "graph": ("!~",),
+    "lower": ("az",),
+    "print": (" ~",),
+    "punct": ("!/", ":@", "[`", "{~"),
+    "space": ("\t\r", "  "),
+    "upper": ("AZ",),
+    "xdigit": ("09", "AF", "af"),
+}
 
 
-class _Any:
-    """One character of a name."""
-
-
-_STAR, _ANY = _Star(), _Any()
-_Piece: TypeAlias = "str | _Class | _Star | _Any"
-_Name: TypeAlias = "Sequence[_Piece] | None"
-"""One component of a pattern; `None` is `**`: any number of components."""
+def _anything(_: str) -> bool:
+    return True
 
 
 class Glob:
     """A glob pattern.
 
     Raises:
-        ValueError: The pattern is malformed.
+        ValueError: The pattern is empty, too long, or its braces are nested too deeply.
     """
 
     def __init__(self, pattern: str) -> None:
         if not pattern:
             raise ValueError("the pattern is empty")
-        self._anywhere = "/" not in pattern
-        pattern = pattern.removeprefix(".").removeprefix("/") if pattern.startswith(("./", "/")) else pattern
-        self._alternatives = [_components(alternative, strict=True) for alternative in _expand(pattern)]
+        if len(pattern) > _LONGEST:
+            raise ValueError(f"the pattern is longer than {_LONGEST:,} characters")
+        while pattern.startswith("./"):
+            pattern = pattern[2:]
+        self._by_name = "/" not in pattern
+        pattern = pattern.lstrip("/")
+        if not pattern or pattern.endswith("/"):
+            pattern += "**"  # a directory: what is in it
+        self._machine = _Machine(_Compiler(pattern, braces=True).compile())
 
     def matches(self, path: str) -> bool:
-        """Whether `path`, relative and without `./`, matches."""
-        parts = path.split("/")
-        if self._anywhere:
-            parts = parts[-1:]
-        return any(_match_path(components, parts) for components in self._alternatives)
+        """Whether `path` matches; it is relative and has no `/` at either end."""
+        return self._machine.accepts(path.rpartition("/")[2] if self._by_name else path)
 
 
 def split_root(pattern: str) -> tuple[str, str]:
-    """An absolute pattern as the directory it starts in and the rest: `/a/b/*/x.py` is `/a/b` and `./*/x.py`."""
+    """An absolute pattern as the directory it starts in and the rest: `/a/b/*/x.py` is `/a/b` and `/*/x.py`."""
     parts = pattern.split("/")
     fixed = 1
-    while fixed < len(parts) - 1 and not _META.intersection(parts[fixed]):
+    while fixed < len(parts) - 1 and not set(parts[fixed]) & set("*?[{\\"):
         fixed += 1
-    return "/".join(parts[:fixed]) or "/", "./" + "/".join(parts[fixed:])
-
-
-def _expand(pattern: str) -> list[str]:
-    """Every pattern that the braces stand for."""
-    done: list[str] = []
-    waiting = [pattern]
-    while waiting:
-        current = waiting.pop()
-        group = _first_group(current)
-        if group is None:
-            done.append(current)
-        else:
-            start, end, options = group
-            waiting.extend(current[:start] + option + current[end + 1 :] for option in options)
-        if len(done) + len(waiting) > _MOST_ALTERNATIVES:
-            raise ValueError(f"the pattern has more than {_MOST_ALTERNATIVES:,} alternatives")
-    return done
-
-
-def _first_group(pattern: str) -> tuple[int, int, list[str]] | None:
-    """The first outermost `{…}`: where it begins and ends, and its options."""
-    depth, start, option_start = 0, 0, 0
-    options: list[str] = []
-    for at, character in _outside_classes(pattern):
-        if character == "{":
-            depth += 1
-            if depth == 1:
-                start, option_start, options = at, at + 1, []
-        elif depth and character == "," and depth == 1:
-            options.append(pattern[option_start:at])
-            option_start = at + 1
-        elif depth and character == "}":
-            depth -= 1
-            if not depth:
-                return start, at, [*options, pattern[option_start:at]]
-    if depth:
-        raise ValueError(f"unclosed {{ in the pattern {pattern!r}")
-    return None
-
-
-def _outside_classes(pattern: str) -> Iterator[tuple[int, str]]:
-    """Characters that are neither escaped nor in a class."""
-    at = 0
-    while at < len(pattern):
-        character = pattern[at]
-        if character == "\\":
-            at += 1
-        elif character == "[" and (end := _class_end(pattern, at)) is not None:
-            at = end
-        else:
-            yield at, character
-        at += 1
-
-
-def _class_end(pattern: str, start: int) -> int | None:
-    """Where the class that begins at `start` has its `]`."""
-    at = start + 1
-    if pattern[at : at + 1] in {"!", "^"}:
-        at += 1
-    first = True
-    while at < len(pattern) and (pattern[at] != "]" or first):
-        at += 2 if pattern[at] == "\\" else 1
-        first = False
-    return at if at < len(pattern) else None
-
-
-def _components(pattern: str, *, strict: bool) -> list[_Name]:
-    components: list[_Name] = []
-    for part in pattern.split("/"):
-        if part != "**":
-            components.append(_tokens(part, strict=strict))
-        elif not components or components[-1] is not None:
-            components.append(None)
-    return components
-
-
-def _tokens(part: str, *, strict: bool) -> list[_Piece]:
-    tokens: list[_Piece] = []
-    at = 0
-    while at < len(part):
-        character = part[at]
-        if character == "*":
-            if not tokens or tokens[-1] is not _STAR:
-                tokens.append(_STAR)
-        elif character == "?":
-            tokens.append(_ANY)
-        elif character == "[" and (end := _class_end(part, at)) is not None:
-            tokens.append(_class(part[at + 1 : end]))
-            at = end
-        elif character == "\\" and at + 1 < len(part):
-            at += 1
-            tokens.append(part[at])
-        elif strict and character in "[\\":
-            raise ValueError(
-                f"unclosed [ in the pattern {part!r}" if character == "[" else "the pattern ends in a backslash"
-            )
-        else:
-            tokens.append(character)
-        at += 1
-    return tokens
-
-
-def _class(body: str) -> _Class:
-    negated = body[:1] in {"!", "^"}
-    characters = list(_unescaped(body[1:] if negated else body))
-    ranges: list[tuple[str, str]] = []
-    at = 0
-    while at < len(characters):
-        character, _ = characters[at]
-        if at + 2 < len(characters) and characters[at + 1] == ("-", False):
-            ranges.append((character, characters[at + 2][0]))
-            at += 3
-        else:
-            ranges.append((character, character))
-            at += 1
-    return _Class(negated, ranges)
-
-
-def _unescaped(body: str) -> Iterator[tuple[str, bool]]:
-    """Characters, and whether a backslash stood before them."""
-    at = 0
-    while at < len(body):
-        escaped = body[at] == "\\" and at + 1 < len(body)
-        at += escaped
-        yield body[at], escaped
-        at += 1
-
-
-def _match_path(pattern: Sequence[_Name], parts: Sequence[str]) -> bool:
-    """Follows all positions in the pattern at once, so no backtracking."""
-    at = _skip_stars(pattern, {0})
-    for part in parts:
-        after: set[int] = set()
-        for index in at:
-            if index < len(pattern):
-                name = pattern[index]
-                if name is None:
-                    after.add(index)
-                elif _match_name(name, part):
-                    after.add(index + 1)
-        at = _skip_stars(pattern, after)
-        if not at:
-            return False
-    return len(pattern) in at
-
-
-def _skip_stars(pattern: Sequence[_Name], at: Iterable[int]) -> set[int]:
-    """`at` and the positions behind a `**` that matches nothing."""
-    reached = set(at)
-    for index in sorted(reached):
-        while index < len(pattern) and pattern[index] is None:
-            index += 1  # noqa: PLW2901 — walks on from each start
-            reached.add(index)
-    return reached
-
-
-def _match_name(tokens: Sequence[_Piece], name: str) -> bool:
-    """Wildcard matching that only ever goes back to the last `*`."""
-    token = character = 0
-    star, restart = -1, 0
-    while character < len(name):
-        if token < len(tokens) and tokens[token] is _STAR:
-            star, restart = token, character
-            token += 1
-        elif token < len(tokens) and _match_character(tokens[token], name[character]):
-            token += 1
-            character += 1
-        elif star >= 0:
-            restart += 1
-            token, character = star + 1, restart
-        else:
-            return False
-    return all(rest is _STAR for rest in tokens[token:])
-
-
-def _match_character(token: _Piece, character: str) -> bool:
-    if isinstance(token, str):
-        return token == character
-    return token.matches(character) if isinstance(token, _Class) else token is _ANY
-
-
-@dataclass(frozen=True)
-class _Rule:
-    components: Sequence[_Name]
-    negated: bool
-    only_directories: bool
+    # The slash in front keeps a rest without another one from matching at any depth.
+    return "/".join(parts[:fixed]) or "/", "/" + "/".join(parts[fixed:])
 
 
 class Ignore:
     """The rules of the `.gitignore` file of one directory."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self._rules = [rule for line in lines if (rule := _rule(line)) is not None]
+        rules = (rule for line in lines if (rule := _Rule.parse(line)) is not None)
+        self._rules = [rule for _, rule in zip(range(_MOST_RULES), rules, strict=False)]
 
     def decides(self, path: str, *, is_dir: bool) -> bool | None:
         """Whether these rules ignore `path` (relative to their directory); `None` when none of them is about it.
 
-        Only about the path itself: what lies below an ignored directory is ignored, whatever rules say about it.
+        Only about the path itself: what lies in an ignored directory is ignored, whatever rules say about it.
         """
-        parts = path.split("/")
+        name = path.rpartition("/")[2]
         for rule in reversed(self._rules):
-            if (is_dir or not rule.only_directories) and _match_path(rule.components, parts):
+            if rule.matches(path, name, is_dir=is_dir):
                 return not rule.negated
         return None
 
@@ -285,21 +118,44 @@ class Ignore:
         )
 
 
-def _rule(line: str) -> _Rule | None:
-    line = _without_trailing_spaces(line.removesuffix("\r"))
-    if not line or line.startswith("#"):
-        return None
-    negated = line.startswith("!")
-    pattern = line[1:] if negated else line
-    only_directories = pattern.endswith("/")
-    pattern = pattern.rstrip("/") if only_directories else pattern
-    if not pattern:
-        return None
-    anchored = "/" in pattern
-    components = _components(pattern.removeprefix("/"), strict=False)
-    if components[-1] is None and len(components) > 1:
-        components.append([_STAR])  # "a/**" is what is in a, not a itself
-    return _Rule(components if anchored else [None, *components], negated, only_directories)
+class _Rule:
+    """One line of a `.gitignore` file."""
+
+    def __init__(
+        self, pattern: str, machine: _Machine | None, *, negated: bool, only_dirs: bool, by_name: bool
+    ) -> None:
+        self.negated = negated
+        self._literal = pattern
+        self._machine = machine
+        self._only_dirs = only_dirs
+        self._by_name = by_name
+
+    @classmethod
+    def parse(cls, line: str) -> _Rule | None:
+        """The rule, `None` for a line that is none."""
+        line = _without_trailing_spaces(line.removesuffix("\r"))
+        if not line or line.startswith("#") or len(line) > _LONGEST_RULE:
+            return None
+        negated = line.startswith("!")
+        pattern = line[1:] if negated else line
+        only_dirs = pattern.endswith("/")
+        pattern = pattern.removesuffix("/")
+        by_name = "/" not in pattern
+        pattern = pattern.removeprefix("/")
+        if not pattern:
+            return None
+        compiler = _Compiler(pattern, braces=False)
+        # Most rules are plain names, and every name in a tree is held against every rule.
+        machine = _Machine(compiler.compile()) if set(pattern) & set("*?[\\") else None
+        if compiler.is_broken:
+            return None
+        return cls(pattern, machine, negated=negated, only_dirs=only_dirs, by_name=by_name)
+
+    def matches(self, path: str, name: str, *, is_dir: bool) -> bool:
+        if self._only_dirs and not is_dir:
+            return False
+        subject = name if self._by_name else path
+        return subject == self._literal if self._machine is None else self._machine.accepts(subject)
 
 
 def _without_trailing_spaces(line: str) -> str:
@@ -307,3 +163,189 @@ def _without_trailing_spaces(line: str) -> str:
     backslashes = len(stripped) - len(stripped.rstrip("\\"))
     # "\ " at the end is a space that stays.
     return stripped + " " if backslashes % 2 and stripped != line else stripped
+
+
+class _Machine:
+    """Runs a program over a text, remembering where each set of states leads to."""
+
+    def __init__(self, program: Sequence[_Instruction]) -> None:
+        self._program = program
+        self._steps: dict[tuple[_States, str], _States] = {}
+        self._first = self._reach([0])
+
+    def accepts(self, text: str) -> bool:
+        states = self._first
+        for character in text:
+            after = self._steps.get((states, character))
+            states = self._step(states, character) if after is None else after
+            if not states:
+                return False
+        return len(self._program) - 1 in states
+
+    def _step(self, states: _States, character: str) -> _States:
+        taken = [at + 1 for at in states if callable(takes := self._program[at]) and takes(character)]
+        after = self._reach(taken)
+        if len(self._steps) * len(self._program) > _REMEMBERED:
+            self._steps.clear()
+        self._steps[states, character] = after
+        return after
+
+    def _reach(self, places: Iterable[int]) -> _States:
+        """The places, and those they lead to without taking a character."""
+        reached: set[int] = set()
+        waiting = list(places)
+        while waiting:
+            at = waiting.pop()
+            if at not in reached:
+                reached.add(at)
+                instruction = self._program[at]
+                if isinstance(instruction, _Jump):
+                    waiting.extend(instruction)
+        return frozenset(reached)
+
+
+class _Compiler:
+    """Turns a pattern into a program, whose last instruction accepts."""
+
+    def __init__(self, source: str, *, braces: bool) -> None:
+        self._source = source
+        self._braces = braces
+        self._at = 0
+        self._program: list[_Instruction] = []
+        self.is_broken = False
+        """Whether something was opened or escaped and never finished."""
+
+    def compile(self) -> Sequence[_Instruction]:
+        self._sequence(0, at_start=True)
+        self._program.append(None)
+        return self._program
+
+    def _sequence(self, depth: int, *, at_start: bool) -> None:
+        """Compile to the end or, in braces, to `,` or `}`; `at_start` tells whether a name starts here."""
+        while self._at < len(self._source):
+            character = self._source[self._at]
+            if depth and character in ",}":
+                return
+            if character == "*":
+                self._stars(depth, at_start=at_start)
+            elif character == "{" and self._braces and self._closes():
+                self._group(depth, at_start=at_start)
+            else:
+                self._program.append(self._one(character))
+            at_start = self._source[self._at - 1] == "/"
+
+    def _one(self, character: str) -> _Takes:
+        """What takes one character."""
+        self._at += 1
+        if character == "?":
+            return _NOT_SLASH
+        if character == "[":
+            found = _parse_class(self._source, self._at)
+            self.is_broken = self.is_broken or found is None
+            if found is not None:
+                takes, self._at = found
+                return takes
+        elif character == "\\":
+            if self._at < len(self._source):
+                character = self._source[self._at]
+                self._at += 1
+            else:
+                self.is_broken = True
+        return character.__eq__
+
+    def _stars(self, depth: int, *, at_start: bool) -> None:
+        run = self._at
+        while self._source[self._at : self._at + 1] == "*":
+            self._at += 1
+        following = self._source[self._at : self._at + 1]
+        at_end = not following or (depth > 0 and following in ",}")
+        is_whole = at_start and (at_end or following == "/")
+        # In .gitignore "**" is special only as a whole name.
+        if self._at - run == 1 or not (self._braces or is_whole):
+            self._repeat(_NOT_SLASH)
+        elif is_whole and not at_end:
+            # "**/": any number of directories, also none.
+            self._at += 1
+            start = self._jump()
+            self._repeat(_anything)
+            self._program.append("/".__eq__)
+            self._program[start] = _Jump((start + 1, len(self._program)))
+        else:
+            if is_whole:
+                # "dir/**": everything in it, but not the directory itself.
+                self._program.append(_anything)
+            self._repeat(_anything)
+
+    def _jump(self) -> int:
+        self._program.append(_Jump())
+        return len(self._program) - 1
+
+    def _repeat(self, takes: _Takes) -> None:
+        start = self._jump()
+        self._program += [takes, _Jump((start,))]
+        self._program[start] = _Jump((start + 1, len(self._program)))
+
+    def _group(self, depth: int, *, at_start: bool) -> None:
+        if depth >= _DEEPEST:
+            raise ValueError("the braces of the pattern are nested too deeply")
+        fork = self._jump()
+        options: list[int] = []
+        ends: list[int] = []
+        while self._source[self._at] != "}" or not options:
+            self._at += 1
+            options.append(len(self._program))
+            self._sequence(depth + 1, at_start=at_start)
+            ends.append(self._jump())
+        self._at += 1
+        self._program[fork] = _Jump(options)
+        for end in ends:
+            self._program[end] = _Jump((len(self._program),))
+
+    def _closes(self) -> bool:
+        """Whether the brace here has a partner."""
+        depth, at = 0, self._at
+        while at < len(self._source):
+            character = self._source[at]
+            at += 1
+            if character == "\\":
+                at += 1
+            elif character == "[" and (found := _parse_class(self._source, at)) is not None:
+                at = found[1]
+            elif character in "{}":
+                depth += 1 if character == "{" else -1
+                if not depth:
+                    return True
+        return False
+
+
+def _parse_class(source: str, at: int) -> tuple[_Takes, int] | None:
+    """The class whose `[` is right before `at`, and where it ends; `None` if it does not."""
+    negated = source[at : at + 1] in {"!", "^"}
+    at += negated
+    spans: list[tuple[str, str]] = []
+    first = True
+    while at < len(source) and (source[at] != "]" or first):
+        first = False
+        named = source[at + 2 : source.find(":]", at + 2)] if source.startswith("[:", at) else ""
+        if named in _NAMED_CLASSES:
+            spans += [(span[0], span[1]) for span in _NAMED_CLASSES[named]]
+            at += len(named) + 4
+            continue
+        low, at = _class_character(source, at)
+        high = low
+        if source[at : at + 1] == "-" and source[at + 1 : at + 2] not in {"", "]"}:
+            high, at = _class_character(source, at + 1)
+        spans.append((low, high))
+    if at >= len(source):
+        return None
+
+    def takes(character: str) -> bool:
+        return character != "/" and negated != any(low <= character <= high for low, high in spans)
+
+    return takes, at + 1
+
+
+def _class_character(source: str, at: int) -> tuple[str, int]:
+    if source[at] == "\\" and at + 1 < len(source):
+        at += 1
+    return source[at], at + 1

@@ -68,6 +68,30 @@ async def test_background_is_refused_where_there_are_no_jobs(console_backend: Wo
     assert "background" in answer.text
 
 
+class FilesOnly(WorkspaceBackend):
+    """A workspace without commands."""
+
+    def __init__(self, backend: LocalWorkspaceBackend) -> None:
+        self._backend = backend
+        for name in ("read_bytes", "write_bytes", "stat", "list_dir", "make_dir", "remove", "exists"):
+            setattr(self, name, getattr(backend, name))
+
+    async def working_dir(self) -> str:
+        return await self._backend.working_dir()
+
+    @property
+    def ref(self) -> WorkspaceRef | None:
+        return None
+
+
+async def test_run_is_not_offered_where_there_are_no_commands(tmp_path: Path) -> None:
+    backend = FilesOnly(LocalWorkspaceBackend(tmp_path))
+    assert set(await offered(backend)) == FILE_TOOLS
+    wrote, read = await play(backend, call("write", path="a", content="x\n"), call("read", path="./a"))
+    assert wrote.text.endswith("(created)")
+    assert read.lines[0] == "1\tx"
+
+
 async def test_include_and_exclude_choose(console_backend: WorkspaceBackend) -> None:
     toolset = ConsoleToolset[Any](include=["read", "run", "ls"], exclude=["run"])
     assert set(await offered(console_backend, toolset)) == {"read", "ls"}
