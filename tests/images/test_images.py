@@ -154,7 +154,8 @@ def test_processes_that_want_the_same_image_build_it_once(make_runtime: MakeRunt
         assert process.exitcode == 0
     steps = [seen.get(timeout=5) for _ in processes]
     assert sum("build" in each for each in steps) == 1
-    assert not list(images._cache_directory().glob("pydantic-ai-sandbox-lab-images-*.lock"))
+    version = images._read_definition(runtime).tag.rpartition(":")[2]
+    assert not list(images._cache_directory().glob(f"*{version}*"))
 
 
 # -- Builds that fail ----------------------------------------------------------------------------------------------------
