@@ -59,7 +59,7 @@ class KnownBugContract(OnAWorkspace):
         self, console_backend: WorkspaceBackend, workspace: Workspace, folder: str
     ) -> None:
         long = "x" * 300_000
-        await workspace.write_text(f"{folder}/a.txt", "x" * 3_000_000)
+        await workspace.write_text(f"{folder}/a.txt", "x" * 1_000_000)
         answers = await play(
             console_backend,
             call("read", path=long),

@@ -8,16 +8,16 @@ import pytest
 from pydantic_ai import Agent
 from pydantic_ai.workspaces import Workspace, WorkspaceBackend
 
-from pydantic_ai_sandbox.console import ConsoleToolset
 from pydantic_ai_sandbox.protocols import SupportsJobs
 from tests.openai_endpoint import OpenAIEndpoint, ToolCall, openai_endpoint
 
 from .contract import PNG, STATUS, OnAWorkspace
+from .scripted import SHARED
 
 
 async def converse(backend: WorkspaceBackend, *turns: list[ToolCall]) -> OpenAIEndpoint:
     with openai_endpoint(*turns, "done") as endpoint:
-        result = await Agent(endpoint.model, toolsets=[ConsoleToolset()]).run("go", workspace=backend)
+        result = await Agent(endpoint.model, toolsets=[SHARED]).run("go", workspace=backend)
     assert result.output == "done"
     return endpoint
 

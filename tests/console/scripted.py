@@ -24,6 +24,9 @@ from pydantic_ai.workspaces import WorkspaceBackend
 
 from pydantic_ai_sandbox.console import ConsoleToolset
 
+SHARED: ConsoleToolset[Any] = ConsoleToolset()
+"""One instance for all tests that want nothing special: it must keep their runs apart."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -111,7 +114,7 @@ async def play(
 ) -> list[Answer]:
     """The answers to all calls of a script, in order."""
     script = Script(steps)
-    agent = Agent(FunctionModel(script.respond), toolsets=[toolset or ConsoleToolset()], deps_type=object)
+    agent = Agent(FunctionModel(script.respond), toolsets=[toolset or SHARED], deps_type=object)
     await agent.run("go", workspace=backend, **run)
     return script.answers
 
@@ -127,6 +130,6 @@ async def offered(
 ) -> dict[str, ToolDefinition]:
     """The tools that the model is offered."""
     script = Script(())
-    agent = Agent(FunctionModel(script.respond), toolsets=[toolset or ConsoleToolset()], deps_type=object)
+    agent = Agent(FunctionModel(script.respond), toolsets=[toolset or SHARED], deps_type=object)
     await agent.run("go", workspace=backend, **run)
     return {tool.name: tool for tool in script.offered}

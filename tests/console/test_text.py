@@ -122,7 +122,7 @@ def test_progress_bars_collapse_before_anything_is_cut() -> None:
     "piece", ["x", "\n", "\r", "\b", "a\b", "\x1b[", "\x1b]", "\x1bP", "\x9b0", "[", "[…\n", "\x00", "\udcff", "· ]\n["]
 )
 def test_hostile_output_costs_bounded_time(piece: str) -> None:
-    raw = piece * (2_000_000 // len(piece))
+    raw = piece * (1_000_000 // len(piece))
     started = time.monotonic()
     clipped = _clip(raw, 30_000)
     assert time.monotonic() - started < 3
