@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ func serve(args []string) {
 	// First of all: from here on nothing with our uid can trace us, read our memory or reach our descriptors.
 	sys.SetDumpable(false)
 	process.DisarmSignals()
+	closeOnExec()
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	syscall.Umask(0o022)
@@ -62,6 +64,17 @@ func serve(args []string) {
 	}
 	if err := s.Run(); err != nil {
 		fail(err.Error())
+	}
+}
+
+// closeOnExec keeps what whoever started us has left open from our children: container runtimes have leaked descriptors
+// of the host before.
+func closeOnExec() {
+	inherited, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range inherited {
+		if fd, err := strconv.Atoi(entry.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
 	}
 }
 

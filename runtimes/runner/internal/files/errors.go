@@ -2,10 +2,12 @@
 package files
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 
 	"runner/internal/fault"
+	"runner/internal/mux"
 	"runner/internal/threads"
 )
 
@@ -24,9 +26,10 @@ func notRegular(path string) error {
 	return fault.At(fault.NotRegular, "neither a file nor a directory", path)
 }
 
+// at names an error of the file system and where it happened; the end of the operation itself is neither.
 func at(err error, path string) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, mux.ErrCancelled) || errors.Is(err, mux.ErrGone) {
+		return err
 	}
 	return fault.From(err, path)
 }
