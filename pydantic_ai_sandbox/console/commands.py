@@ -115,7 +115,7 @@ async def _spill(workspace: Workspace, execution: Execution, directory: str) -> 
     try:
         if directory != _SPILL_DIRECTORY:
             await workspace.write_bytes(posixpath.join(directory, ".gitignore"), b"*\n")
-        await workspace.write_bytes(path, reports.raw_output(execution).encode("utf-8", "surrogateescape"))
+        await workspace.write_bytes(path, reports.raw_output(execution).encode("utf-8", "replace"))
     except WorkspaceUnavailableError:
         raise
     except (WorkspaceError, OSError):

@@ -10,13 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
-from pydantic_ai import Agent, DeferredToolRequests
+from pydantic_ai import Agent, DeferredToolRequests, workspaces
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.workspaces import (
-    AuthorityWorkspace,
     CommandResult,
     LocalWorkspaceBackend,
     ReadOnlyWorkspace,
@@ -250,12 +249,18 @@ async def test_abilities_are_looked_for_under_plain_layers_only(console_backend:
         assert (await place_of(workspace)).backend is console_backend
     for workspace in (
         ReadOnlyWorkspace(plain),
-        AuthorityWorkspace(plain, authority="none"),
         Recording(plain),
         Workspace(Recording(plain)),
         Recording(Workspace(Recording(plain))),
     ):
         assert (await place_of(workspace)).backend is None
+
+
+async def test_a_wrapper_that_only_lowers_authority_counts_as_one(console_backend: WorkspaceBackend) -> None:
+    if not hasattr(workspaces, "AuthorityWorkspace"):
+        pytest.skip("this version of Pydantic AI has no AuthorityWorkspace")
+    workspace = workspaces.AuthorityWorkspace(Workspace(console_backend), authority="none")
+    assert (await place_of(workspace)).backend is None
 
 
 class Refusing(WrapperWorkspace):
