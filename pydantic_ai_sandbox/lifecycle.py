@@ -98,6 +98,11 @@ class Lifecycle:
         """The container when it was last looked at, once there is one."""
         return self._info
 
+    @property
+    def transport(self) -> str | None:
+        """How the runner is reached, once it is."""
+        return next((connection.transport for _, connection in tuple(self._clients.values())), None)
+
     # --- use
 
     async def client(self) -> RunnerClient:

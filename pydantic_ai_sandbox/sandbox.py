@@ -105,6 +105,11 @@ class Sandbox:
         """Where it runs."""
         return self._lifecycle.engine
 
+    @property
+    def transport(self) -> str | None:
+        """How it is reached (`"socket"`, `"exec"`), while it is."""
+        return self._lifecycle.transport
+
     async def __aenter__(self) -> Self:
         return self
 

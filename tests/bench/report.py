@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,20 @@ async def in_turns(rounds: int, *actions: Callable[[], Awaitable[object]]) -> li
             start = time.perf_counter()
             await action()
             if number:
+                taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+async def in_blocks(rounds: int, *blocks: tuple[Callable[[], Awaitable[object]], int]) -> list[float]:
+    """Like `in_turns`, but every turn of an action is that many repetitions, a moment after the one before."""
+    times: list[list[float]] = [[] for _ in blocks]
+    for _ in range(rounds):
+        for (action, count), taken in zip(blocks, times, strict=True):
+            await asyncio.sleep(0.1)
+            await action()
+            for _ in range(count):
+                start = time.perf_counter()
+                await action()
                 taken.append(time.perf_counter() - start)
     return [statistics.median(taken) for taken in times]
 

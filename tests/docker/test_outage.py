@@ -62,7 +62,13 @@ async def test_a_stopped_daemon_fails_every_call_in_time_and_works_again(
     with pytest.raises((EngineUnavailableError, WorkspaceUnavailableError)):
         async with asyncio.timeout(10):
             await running
-    for operation in (used.run(["true"]), used.read_bytes("/f"), used.usage(), fresh.run(["true"]), fresh.working_dir()):
+    for operation in (
+        used.run(["true"]),
+        used.read_bytes("/f"),
+        used.usage(),
+        fresh.run(["true"]),
+        fresh.working_dir(),
+    ):
         with pytest.raises(EngineUnavailableError, match="start it"):
             async with asyncio.timeout(10):
                 await operation

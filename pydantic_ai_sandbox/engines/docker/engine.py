@@ -36,8 +36,8 @@ T = TypeVar("T")
 _WORKERS = 8
 """Calls to the daemon at once: it serialises most of its work, and more threads only wait."""
 
-_RUNNER_START = 10.0
-"""Seconds that a runner may take from the container's start until it listens; it takes some 10 ms."""
+_RUNNER_START = 3.0
+"""Seconds to wait for a runner's socket, which is there some 10 ms after the container's start, before going around it."""
 
 _STALE = 60.0
 """Seconds after which a container that was created but never started has lost its maker."""
@@ -74,7 +74,6 @@ class DockerEngine:
         self._workers: ThreadPoolExecutor | None = None
         self._runner_volumes: dict[str, RunnerVolume] = {}
         self._architectures: dict[str, str] = {}
-        self._socket_works: bool | None = None
 
     @staticmethod
     def default() -> DockerEngine:
@@ -126,17 +125,30 @@ class DockerEngine:
     def create(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
         if self._daemon_is_local():
             spec = resolve_mounts(spec)
-        config = container_config(spec, self._runner_volume(spec.image))
         with docker_errors("create a container"):
             try:
-                id = self.api().create_container_from_config(config, name)["Id"]
+                id = self._create(spec, name)
             except docker.errors.APIError as error:
                 if not is_conflict(error):
                     raise
                 return self._adopt(spec, name), False
             if spec.persistent:
-                self._make_directories(id, spec)
+                self.api().put_archive(id, "/", home_and_workspace(spec.uid))
         return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created"), True
+
+    def _create(self, spec: ContainerSpec, name: str) -> str:
+        volume = self._runner_volume(spec.image)
+        try:
+            return self._create_with(volume, spec, name)
+        except docker.errors.APIError as error:
+            if volume.hosts_file not in str(error.explanation):
+                raise
+        # The volume is there but not filled: another process is doing that, or died doing it.
+        fill_runner_volume(self.api(), volume.name, spec.image, self._architecture(spec.image))
+        return self._create_with(volume, spec, name)
+
+    def _create_with(self, volume: RunnerVolume, spec: ContainerSpec, name: str) -> str:
+        return self.api().create_container_from_config(container_config(spec, volume), name)["Id"]
 
     def _adopt(self, spec: ContainerSpec, name: str) -> ContainerInfo:
         """The name is taken: by a container of ours that fits, or the caller must choose another."""
@@ -147,28 +159,9 @@ class DockerEngine:
             )
         return info
 
-    def _make_directories(self, id: str, spec: ContainerSpec) -> None:
-        self.api().put_archive(id, "/", home_and_workspace(spec.uid))
-
     def start(self, id: str) -> None:
         with docker_errors("start a container"):
-            try:
-                self.api().start(id)
-            except docker.errors.APIError as error:
-                if not self._runner_is_missing(error):
-                    raise
-                # The volume exists but its filling was interrupted; the name alone cannot tell.
-                self._refill_runner_volume(id)
-                self.api().start(id)
-
-    @staticmethod
-    def _runner_is_missing(error: docker.errors.APIError) -> bool:
-        return "/runner" in str(error.explanation) or "/hosts" in str(error.explanation)
-
-    def _refill_runner_volume(self, id: str) -> None:
-        image = self.api().inspect_container(id)["Image"]
-        volume = self._runner_volume(image)
-        fill_runner_volume(self.api(), volume.name, image, self._architecture(image))
+            self.api().start(id)
 
     def inspect(self, id: str) -> ContainerInfo:
         # Refs come out of message histories: a name, a prefix or a path is not to be looked up.
@@ -223,16 +216,12 @@ class DockerEngine:
     # --- reaching the runner
 
     def connect(self, id: str) -> Connection:
-        if self._transport != "exec" and self._socket_works is not False:
+        if self._transport != "exec":
             try:
                 return self._connect_socket(id)
-            except NotReachableError as error:
+            except (NotReachableError, NotYetError) as error:
                 if self._transport == "socket":
                     raise EngineError(f"cannot reach the runner's socket: {error}") from error
-                # Not to be tried again: what stands in the way is the same for every container of this daemon.
-                self._socket_works = False
-            except NotYetError as error:
-                raise self._failed_start(id, error) from error
         return self._connect_exec(id)
 
     def _connect_socket(self, id: str) -> Connection:
@@ -243,7 +232,6 @@ class DockerEngine:
         self._require_running(found)
         sock = connect_control_socket(id, found["State"]["Pid"], SOCKET_DIRECTORY, timeout=_RUNNER_START)
         sock.setblocking(False)
-        self._socket_works = True
         return Connection(sock=sock, wrap=_unwrapped, transport="socket")
 
     def _connect_exec(self, id: str) -> Connection:
@@ -261,16 +249,6 @@ class DockerEngine:
         state = found["State"]
         if not state["Running"]:
             raise UnknownContainerError(f"the container does not run any more ({state['Status']})")
-
-    def _failed_start(self, id: str, error: Exception) -> Exception:
-        """Say what a runner that never listened left in its log."""
-        try:
-            log = self.logs(id, 20).strip()
-        except (EngineError, UnknownContainerError):
-            return UnknownContainerError("the container ended before its runner answered")
-        return EngineError(
-            f"the sandbox's runner did not start: {error}" + (f"; it wrote: {log[-500:]}" if log else "")
-        )
 
     # --- the runner's volume
 

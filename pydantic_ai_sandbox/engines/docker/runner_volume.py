@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import time
 
 import docker.errors
 
-from ...errors import EngineUnavailableError
 from ...runtimes import runner_binary, runner_version
 from .client import Daemon
 from .errors import is_conflict
@@ -17,6 +17,11 @@ from .hardening import LABEL, RunnerVolume
 __all__ = ("ensure_runner_volume", "fill_runner_volume")
 
 _HOSTS = b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+_MOUNT = "/volume"
+"""Where the volume is while it is being filled."""
+
+_LAST_FILE = "hosts"
 
 _FILL_DEADLINE = 60.0
 """Seconds that another process may take to fill the volume before we think it died doing so."""
@@ -36,27 +41,46 @@ def ensure_runner_volume(api: Daemon, image: str, architecture: str) -> RunnerVo
     except docker.errors.NotFound:
         fill_runner_volume(api, name, image, architecture)
         volume = api.inspect_volume(name)
-    return RunnerVolume(name=name, hosts_file=f"{volume['Mountpoint']}/hosts")
+    return RunnerVolume(name=name, hosts_file=f"{volume['Mountpoint']}/{_LAST_FILE}")
 
 
 def fill_runner_volume(api: Daemon, name: str, image: str, architecture: str) -> None:
-    """Put the runner into the volume of that name, or wait for another process that is doing so.
+    """Put the runner into the volume of that name, unless it is there.
 
-    The container made for it is the lock: its name can exist only once.
+    The container made for it is the lock between processes: its name can exist only once.
     """
-    filler = f"{name}-fill"
-    deadline = time.monotonic() + _FILL_DEADLINE
+    container = _lock(api, f"{name}-fill", name, image)
     try:
-        container = _create_filler(api, filler, name, image)
-    except docker.errors.APIError as error:
-        if not is_conflict(error):
-            raise
-        _wait_until_gone(api, filler, deadline)
-        return
-    try:
-        api.put_archive(container, "/volume", _archive(architecture))
+        if not _is_filled(api, container):
+            api.put_archive(container, _MOUNT, _archive(architecture))
     finally:
         api.remove_container(container, force=True)
+
+
+def _lock(api: Daemon, filler: str, volume: str, image: str) -> str:
+    """Create the container of that name, waiting for other processes to be done with theirs."""
+    deadline = time.monotonic() + _FILL_DEADLINE
+    while True:
+        try:
+            return _create_filler(api, filler, volume, image)
+        except docker.errors.APIError as error:
+            if not is_conflict(error):
+                raise
+        if time.monotonic() > deadline:
+            # Its maker must have died.
+            with contextlib.suppress(docker.errors.NotFound):
+                api.remove_container(filler, force=True)
+        time.sleep(0.05)
+
+
+def _is_filled(api: Daemon, container: str) -> bool:
+    try:
+        content, _ = api.get_archive(container, f"{_MOUNT}/{_LAST_FILE}")
+    except docker.errors.NotFound:
+        return False
+    for _ in content:
+        pass
+    return True
 
 
 def _create_filler(api: Daemon, filler: str, volume: str, image: str) -> str:
@@ -71,7 +95,7 @@ def _create_filler(api: Daemon, filler: str, volume: str, image: str) -> str:
                 {
                     "Type": "volume",
                     "Source": volume,
-                    "Target": "/volume",
+                    "Target": _MOUNT,
                     "VolumeOptions": {"NoCopy": True, "Labels": {f"{LABEL}.managed": "1"}},
                 }
             ]
@@ -81,23 +105,12 @@ def _create_filler(api: Daemon, filler: str, volume: str, image: str) -> str:
     return container
 
 
-def _wait_until_gone(api: Daemon, filler: str, deadline: float) -> None:
-    while time.monotonic() < deadline:
-        try:
-            api.inspect_container(filler)
-        except docker.errors.NotFound:
-            return
-        time.sleep(0.05)
-    # Its maker must have died; the next attempt starts afresh.
-    api.remove_container(filler, force=True)
-    raise EngineUnavailableError("another process did not finish preparing the sandbox runner; try again")
-
-
 def _archive(architecture: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        _add(archive, "hosts", _HOSTS, 0o444)
         _add(archive, "runner", runner_binary(architecture).read_bytes(), 0o555)
+        # Last: no container can be created before this file is there, and so none before the runner is whole.
+        _add(archive, _LAST_FILE, _HOSTS, 0o444)
     return buffer.getvalue()
 
 
