@@ -40,6 +40,8 @@ func Write(s *mux.Stream, path string, mode *uint32, expect *string) error {
 	if err != nil {
 		return at(err, w.target)
 	}
+	// Before the answer: a program that is still open for writing cannot be executed.
+	w.abandon()
 	var o wire.Object
 	o.Bool("created", !w.exists).Int("size", w.hash.size).Text("version", version).Text("path", w.target)
 	s.Finish(o.Bytes())
@@ -189,15 +191,11 @@ func (w *writer) take(s *mux.Stream) error {
 // commit puts the new content in place and returns its version. What was checked before the upload is checked again:
 // it may have taken long.
 func (w *writer) commit() (string, error) {
-	existed := w.exists
 	if err := w.inspect(); err != nil {
 		return "", err
 	}
 	if err := w.expected(); err != nil {
 		return "", err
-	}
-	if !existed && w.exists && w.expect == nil {
-		w.exists = true
 	}
 	if err := syscall.Fchmod(w.fd, w.mode); err != nil {
 		return "", err
@@ -267,9 +265,11 @@ func (w *writer) newVersion() (string, error) {
 func (w *writer) abandon() {
 	if w.fd >= 0 {
 		syscall.Close(w.fd)
+		w.fd = -1
 	}
 	if w.temp != "" {
 		syscall.Unlink(w.temp)
+		w.temp = ""
 	}
 }
 

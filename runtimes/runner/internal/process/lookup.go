@@ -26,13 +26,15 @@ func LookPath(name string, env []string, dir string) (string, error) {
 	result := error(syscall.ENOENT)
 	for _, folder := range strings.Split(pathOf(env), ":") {
 		path := join(join(dir, folder), name)
-		err := executable(path)
-		if err == nil {
+		var st syscall.Stat_t
+		if syscall.Stat(path, &st) != nil {
+			// Also when the folder is closed to us: as far as we can see, there is no such program.
+			continue
+		}
+		if err := executable(path); err == nil {
 			return path, nil
 		}
-		if err == syscall.EACCES {
-			result = err
-		}
+		result = syscall.EACCES
 	}
 	return "", result
 }
