@@ -297,9 +297,23 @@ def _close_channel(loop: asyncio.AbstractEventLoop, channel: Channel, sock: sock
         loop.call_soon_threadsafe(channel.close)
     else:
         channel.close()
-        if not _in_a_loop():
-            # One turn of the idle loop, for it to close the transport.
-            loop.run_until_complete(asyncio.sleep(0))
+        if _in_a_loop():
+            # The loop is another, idle one, such as `run_sync` leaves behind in a thread; this one is not to notice.
+            thread = threading.Thread(target=_turn, args=(loop,), name="sandbox-close")
+            thread.start()
+            thread.join()
+        else:
+            _turn(loop)
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    """One turn of an idle loop, for it to close a transport that was aborted."""
+    turn = asyncio.sleep(0)
+    try:
+        loop.run_until_complete(turn)
+    except RuntimeError:
+        # It was closed or set running meanwhile: either closes the transport.
+        turn.close()
 
 
 def _in_a_loop() -> bool:

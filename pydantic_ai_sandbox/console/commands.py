@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +11,6 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TypeVar
 
-import anyio
 from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.workspaces import (
     Workspace,
@@ -82,7 +82,7 @@ async def _report(execution: Execution, limit: int, notes: Sequence[str]) -> rep
     streams = (execution.stdout, execution.stderr)
     if sum(len(stream.head) + len(stream.tail) for stream in streams) <= _SMALL:
         return reports.command(execution, limit=limit, notes=notes)
-    return await anyio.to_thread.run_sync(lambda: reports.command(execution, limit=limit, notes=notes))
+    return await asyncio.to_thread(reports.command, execution, limit=limit, notes=notes)
 
 
 async def _run_to_end(workspace: Workspace, command: str, timeout: float) -> Execution:

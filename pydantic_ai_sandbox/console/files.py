@@ -6,6 +6,7 @@ backend compares and swaps, else the content is compared right before.
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import posixpath
 from collections.abc import AsyncGenerator
@@ -13,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 
-import anyio
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import BinaryContent
 from pydantic_ai.workspaces import Workspace, WorkspaceError, WorkspaceUnavailableError
@@ -111,7 +111,7 @@ async def _range(place: Place, path: str, offset: int, limit: int) -> TextRange:
         )
     content = await place.workspace.read_bytes(path)
     if len(content) > _SMALL:
-        return await anyio.to_thread.run_sync(_slice, content, offset, limit)
+        return await asyncio.to_thread(_slice, content, offset, limit)
     return _slice(content, offset, limit)
 
 
@@ -225,7 +225,7 @@ async def _edit_whole(
     if seen is not None and _version(content) != seen:
         raise changed_since_read(path)
     if len(content) > _SMALL:
-        made = await anyio.to_thread.run_sync(lambda: replace_text(content, old, new, replace_all=replace_all))
+        made = await asyncio.to_thread(replace_text, content, old, new, replace_all=replace_all)
     else:
         made = replace_text(content, old, new, replace_all=replace_all)
     if await workspace.read_bytes(path) != content:

@@ -6,10 +6,12 @@ expressions are Python's here, matched in a process of its own that is killed at
 
 from __future__ import annotations
 
+import asyncio
 import json
 import posixpath
 import re
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,9 +19,6 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any, Protocol
 
-import anyio
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic_ai.workspaces import FileEntry, Workspace, WorkspaceError, WorkspaceUnavailableError
 
 from ..protocols import GlobMatch, GlobResult, GrepLine, GrepResult
@@ -55,7 +54,7 @@ class _Search:
         self.entries += entries
         self.bytes_read += bytes_
         exhausted = self.entries > _MOST_ENTRIES or self.bytes_read > _MOST_BYTES
-        self.incomplete = self.incomplete or exhausted or anyio.current_time() > self.deadline
+        self.incomplete = self.incomplete or exhausted or time.monotonic() > self.deadline
         return not self.incomplete
 
 
@@ -69,7 +68,7 @@ class _Directory:
 
 
 def _start() -> _Search:
-    return _Search(anyio.current_time() + TIME_LIMIT)
+    return _Search(time.monotonic() + TIME_LIMIT)
 
 
 async def _walk(workspace: Workspace, root: str, search: _Search) -> AsyncIterator[FileEntry]:
@@ -171,12 +170,12 @@ async def grep(
     request = _Request(pattern, literal, ignore_case, mode, context, limit)
     async with _here(request) if request.is_quick else _elsewhere(request) as match:
         try:
-            with anyio.fail_after(TIME_LIMIT):
+            async with asyncio.timeout(TIME_LIMIT):
                 async for name, content in _contents(workspace, path, wanted, search):
                     if found.add(name, await match(content)):
                         break
         # The matching process has bounds of its own: when it dies of one, the search ends as at the time limit.
-        except (TimeoutError, anyio.IncompleteRead, anyio.BrokenResourceError):
+        except (TimeoutError, EOFError, ConnectionError, asyncio.LimitOverrunError):
             search.incomplete = True
     return found.result(timed_out=search.incomplete)
 
@@ -256,7 +255,7 @@ async def _here(request: _Request) -> AsyncGenerator[_Match]:
     compiled = re.compile(re.escape(request.pattern) if request.literal else request.pattern, flags)
 
     async def match(content: bytes, /) -> Mapping[str, Any]:
-        return await anyio.to_thread.run_sync(
+        return await asyncio.to_thread(
             matcher.search_file, compiled, content, request.mode, request.context, request.limit
         )
 
@@ -269,11 +268,12 @@ async def _elsewhere(request: _Request) -> AsyncGenerator[_Match]:
     async with _process() as process:
         assert process.stdin
         assert process.stdout
-        stdin, stdout = process.stdin, BufferedByteReceiveStream(process.stdout)
+        stdin, stdout = process.stdin, process.stdout
 
         async def ask(message: Mapping[str, Any], content: bytes = b"") -> Mapping[str, Any]:
-            await stdin.send(json.dumps(message).encode() + b"\n" + content)
-            return json.loads(await stdout.receive_until(b"\n", _LARGEST_ANSWER))
+            stdin.write(json.dumps(message).encode() + b"\n" + content)
+            await stdin.drain()
+            return json.loads(await stdout.readuntil(b"\n"))
 
         async def match(content: bytes, /) -> Mapping[str, Any]:
             return await ask({"size": len(content)}, content)
@@ -286,13 +286,14 @@ async def _elsewhere(request: _Request) -> AsyncGenerator[_Match]:
 
 
 @asynccontextmanager
-async def _process() -> AsyncGenerator[Process]:
+async def _process() -> AsyncGenerator[asyncio.subprocess.Process]:
     program = [sys.executable, "-I", "-S", str(Path(matcher.__file__))]
-    process = await anyio.open_process(program, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *program, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=_LARGEST_ANSWER
+    )
     try:
         yield process
     finally:
-        with anyio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.kill()
-            await process.aclose()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-
-import anyio
 
 __all__ = ("PathOrder", "RunState", "current_state", "remembering")
 
 
 @dataclass
 class _PathLock:
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 
 
@@ -27,7 +26,7 @@ class PathOrder:
 
     def __init__(self) -> None:
         self._issued = 0
-        self._not_queued: dict[int, anyio.Event] = {}
+        self._not_queued: dict[int, asyncio.Event] = {}
         self._locks: dict[str, _PathLock] = {}
 
     @asynccontextmanager
@@ -55,7 +54,7 @@ class PathOrder:
 
     def _take_ticket(self) -> int:
         self._issued += 1
-        self._not_queued[self._issued] = anyio.Event()
+        self._not_queued[self._issued] = asyncio.Event()
         return self._issued
 
     async def _wait_for_earlier(self, ticket: int) -> None:
