@@ -22,7 +22,7 @@ var version = "development"
 
 const (
 	// Memory of the runner is memory the tenant does not have.
-	gcPercent   = 40
+	gcPercent   = 25
 	memoryLimit = 48 << 20
 	// maxLines bounds what is ever printed: it ends up in the container's log.
 	maxLines = 8

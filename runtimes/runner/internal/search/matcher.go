@@ -13,6 +13,7 @@ import (
 type matcher struct {
 	re      *regexp.Regexp // nil: the needles are all there is to it
 	needles []needle
+	dfa     *dfa // when there is nothing to look for first
 	never   bool
 }
 
@@ -39,7 +40,10 @@ func newMatcher(pattern string, literal, ignoreCase bool) (*matcher, error) {
 	}
 	m := &matcher{re: re}
 	if tree, err := syntax.Parse(pattern, syntax.Perl); err == nil {
-		if need, ok := required(tree.Simplify()); ok {
+		tree = tree.Simplify()
+		if need, ok := required(tree); !ok {
+			m.dfa = newDFA(tree)
+		} else {
 			for _, text := range need.texts {
 				m.needles = append(m.needles, newNeedle(text, need.fold))
 			}
@@ -52,6 +56,7 @@ func newMatcher(pattern string, literal, ignoreCase bool) (*matcher, error) {
 func (m *matcher) fork() *matcher {
 	c := *m
 	c.needles = append([]needle(nil), m.needles...)
+	c.dfa = m.dfa.fork()
 	return &c
 }
 
@@ -67,6 +72,10 @@ func (m *matcher) begin() {
 func (m *matcher) next(buf []byte, from int) (start, end, at int, found bool) {
 	if m.never {
 		return 0, 0, 0, false
+	}
+	if m.dfa != nil {
+		start, end, found = m.dfa.next(buf, from)
+		return start, end, 0, found
 	}
 	for from < len(buf) {
 		hint := from
