@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from .channel.client import Ended, RunnerClient
+from .channel.answers import Ended
+from .channel.client import RunnerClient
 from .channel.frames import Kind
-from .channel.multiplexer import Flow, Stream
+from .channel.multiplexer import Stream
+from .channel.sinks import Flow
 from .lifecycle import Lifecycle
 from .protocols import BoundedText, CauseOfDeath, Execution, JobInfo, JobOutput, OutputChunk
 

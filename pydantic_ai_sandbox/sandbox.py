@@ -20,7 +20,8 @@ from pydantic_ai.workspaces import (
     WorkspaceTimeoutError,
 )
 
-from .channel.client import Captured, RunnerClient, Usage, command_request
+from .channel.answers import Captured, Usage
+from .channel.client import RunnerClient, command_request
 from .editing import changed_since_read, replace_text
 from .engines.base import ContainerInfo, Engine, Progress
 from .engines.docker import DockerEngine

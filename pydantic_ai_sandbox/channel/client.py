@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar
 
 from pydantic_ai.workspaces import FileEntry
 
 from ..errors import ChannelError, EditError, ResourceExhaustedError
-from ..protocols import CauseOfDeath, GlobMatch, GlobResult, GrepLine, GrepResult, JobInfo, JobOutput, TextRange
-from .multiplexer import Channel, Collector, Flow, PeerError, Stream
+from ..protocols import GlobResult, GrepResult, JobInfo, JobOutput, TextRange
+from . import answers
+from .answers import Captured, Ended, FileStat, Usage
+from .multiplexer import Channel, PeerError, Stream
+from .sinks import Collector, Flow
 
-__all__ = ("Captured", "CommandRequest", "Ended", "FileStat", "RunnerClient", "Usage", "command_request")
+__all__ = ("CommandRequest", "RunnerClient", "command_request")
 
 _ANSWER_DEADLINE = 60.0
 """Seconds for an operation on files or jobs; only a frozen container or a dead disk takes that long."""
@@ -32,78 +33,12 @@ _LINE_CAP = 8192
 _TEXT_CAP = 1024 * 1024
 """Bytes of text sent for one range of lines."""
 
-_CAUSES = frozenset(get_args(CauseOfDeath))
-
 _CODES = {name: number for number, name in errno.errorcode.items()}
 
 T = TypeVar("T")
 
 CommandRequest = dict[str, Any]
 """The part of a request that says what to run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended."""
-
-    exit_code: int
-    cause: CauseOfDeath
-    signal: str | None
-    duration: float
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """A command's end with what was kept of its output; `*_head` is how many bytes of it are the beginning."""
-
-    ended: Ended
-    stdout: bytes
-    stdout_head: int
-    stdout_total: int
-    stderr: bytes
-    stderr_head: int
-    stderr_total: int
-    spilled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What a path is, following symbolic links."""
-
-    kind: Literal["file", "dir", "other"]
-    size: int
-    mode: int
-    modified: float
-    is_link: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a sandbox uses at one moment; limits are `None` where there is none."""
-
-    memory: int
-    """Bytes charged to it, page cache included."""
-    memory_limit: int | None
-    pids: int
-    """Processes and threads."""
-    pids_limit: int | None
-    cpu: float
-    """Seconds of processor time used so far."""
-    oom_kills: int
-    """Processes killed for memory so far."""
-    runner_rss: int
-    """Bytes of memory the runner itself occupies."""
-    uptime: float
-    """Seconds since it started."""
-    idle: float
-    """Seconds since it was last used."""
-    jobs: int
-    """Background jobs that run."""
-    commands: int
-    """Commands that run."""
-    disk_total: int
-    """Bytes of the file system under the working directory."""
-    disk_free: int
 
 
 def command_request(
@@ -199,7 +134,7 @@ class RunnerClient:
         collector = Collector(limit)
         with _errors():
             result = await self.channel.call(request, collector, body=body, deadline=deadline)
-        with _well_formed():
+        with answers.well_formed():
             return convert(result, collector)
 
     # --- commands
@@ -224,7 +159,7 @@ class RunnerClient:
             request["stdin"] = True
         # Its own timeout runs beside the command; this one is for a runner that does not answer at all.
         deadline = None if timeout is None else timeout + _ANSWER_DEADLINE
-        return await self._ask(request, _captured, limit=2 * keep, body=stdin or b"", deadline=deadline)
+        return await self._ask(request, answers.captured, limit=2 * keep, body=stdin or b"", deadline=deadline)
 
     @asynccontextmanager
     async def stream(self, command: CommandRequest, *, timeout: float | None) -> AsyncGenerator[tuple[Stream, Flow]]:
@@ -244,32 +179,32 @@ class RunnerClient:
         """Wait for the end of a streamed command."""
         with _errors():
             result = await stream.future
-        with _well_formed():
-            return _ended(result)
+        with answers.well_formed():
+            return answers.ended(result)
 
     # --- jobs
 
     async def start_job(self, command: CommandRequest) -> JobInfo:
         """Start a command in the background."""
-        return await self._ask({"op": "job_start", **command}, _answered_job)
+        return await self._ask({"op": "job_start", **command}, answers.answered_job)
 
     async def jobs(self) -> list[JobInfo]:
         """The jobs that run or ended lately."""
-        return await self._ask({"op": "job_list"}, lambda result, _: [_job(job) for job in result["jobs"]])
+        return await self._ask({"op": "job_list"}, lambda result, _: [answers.job(job) for job in result["jobs"]])
 
     async def read_job(self, id: str, cursor: int, limit: int, wait: float) -> JobOutput:
         """Output from `cursor` on; waits up to `wait` seconds for some."""
         request = {"op": "job_read", "id": id, "cursor": cursor, "limit": limit, "wait": _milliseconds(wait)}
-        return await self._ask(request, _job_output, limit=limit, deadline=wait + _ANSWER_DEADLINE)
+        return await self._ask(request, answers.job_output, limit=limit, deadline=wait + _ANSWER_DEADLINE)
 
     async def write_job(self, id: str, data: bytes, *, close: bool) -> None:
         """Feed a job's standard input."""
         request = {"op": "job_write", "id": id, "close": close}
-        await self._ask(request, _nothing, body=data, deadline=_TRANSFER_DEADLINE)
+        await self._ask(request, answers.nothing, body=data, deadline=_TRANSFER_DEADLINE)
 
     async def stop_job(self, id: str) -> JobInfo:
         """Kill a job's process tree."""
-        return await self._ask({"op": "job_stop", "id": id}, _answered_job)
+        return await self._ask({"op": "job_stop", "id": id}, answers.answered_job)
 
     async def kill_all(self) -> int:
         """Kill every process in the sandbox but the runner; returns how many there were."""
@@ -284,7 +219,7 @@ class RunnerClient:
             OSError: With `EFBIG`: the file is larger.
         """
         request = {"op": "read", "path": path, "length": limit, "version": version}
-        size, data, at = await self._ask(request, _content, limit=limit, deadline=_TRANSFER_DEADLINE)
+        size, data, at = await self._ask(request, answers.content, limit=limit, deadline=_TRANSFER_DEADLINE)
         if size > limit:
             raise OSError(errno.EFBIG, f"file of {size} bytes is too large to read at once, {limit} fit", path)
         return data, at
@@ -303,7 +238,7 @@ class RunnerClient:
         """A range of lines."""
         request = {"op": "read_text", "path": path, "offset": offset, "limit": limit}
         caps = {"line_cap": _LINE_CAP, "byte_cap": _TEXT_CAP}
-        return await self._ask({**request, **caps}, _text_range, limit=_TEXT_CAP + _LINE_CAP)
+        return await self._ask({**request, **caps}, answers.text_range, limit=_TEXT_CAP + _LINE_CAP)
 
     async def write(
         self, path: str, data: bytes | memoryview, *, mode: int | None = None, expect: str | None = None
@@ -314,7 +249,7 @@ class RunnerClient:
             EditError: The file's version is not `expect`.
         """
         request = _write_request(path, mode, expect)
-        return await self._ask(request, _written, body=data, deadline=_TRANSFER_DEADLINE)
+        return await self._ask(request, answers.written, body=data, deadline=_TRANSFER_DEADLINE)
 
     async def upload(self, path: str, pieces: AsyncIterator[bytes], *, mode: int | None = None) -> None:
         """Replace a file's content by what `pieces` yields; the old content stays if that fails."""
@@ -330,7 +265,7 @@ class RunnerClient:
 
     async def stat(self, path: str) -> FileStat:
         """What a path is."""
-        return await self._ask({"op": "stat", "path": path}, _file_stat)
+        return await self._ask({"op": "stat", "path": path}, answers.file_stat)
 
     async def list_dir(self, path: str) -> list[FileEntry]:
         """The entries of a directory, sorted by name."""
@@ -339,14 +274,14 @@ class RunnerClient:
             {"op": "list", "path": path},
             lambda _, answer: [
                 FileEntry(name=name, path=prefix + name, is_dir=kind == "d", size=size if kind == "f" else None)
-                for name, kind, size, _ in _rows(answer)
+                for name, kind, size, _ in answers.rows(answer)
             ],
             limit=_MAX_ANSWER,
         )
 
     async def make_dir(self, path: str) -> None:
         """Create a directory and its parents."""
-        await self._ask({"op": "mkdir", "path": path}, _nothing)
+        await self._ask({"op": "mkdir", "path": path}, answers.nothing)
 
     async def remove(self, path: str) -> None:
         """Remove a file or a tree.
@@ -354,11 +289,11 @@ class RunnerClient:
         Raises:
             ValueError: It is the working directory or one above it.
         """
-        await self._ask({"op": "remove", "path": path}, _nothing, deadline=_TRANSFER_DEADLINE)
+        await self._ask({"op": "remove", "path": path}, answers.nothing, deadline=_TRANSFER_DEADLINE)
 
     async def realpath(self, path: str) -> str:
         """`path` with every symbolic link resolved."""
-        return await self._ask({"op": "realpath", "path": path}, lambda result, _: _text(result["path"]))
+        return await self._ask({"op": "realpath", "path": path}, lambda result, _: answers.text(result["path"]))
 
     # --- search
 
@@ -367,7 +302,7 @@ class RunnerClient:
     ) -> GlobResult:
         """Paths under `root` that match."""
         request = {"op": "glob", "root": root, "pattern": pattern, "limit": limit, "ignore": ignore}
-        return await self._ask({**request, "hidden": hidden, "dirs": dirs}, _glob_result, limit=_MAX_ANSWER)
+        return await self._ask({**request, "hidden": hidden, "dirs": dirs}, answers.glob_result, limit=_MAX_ANSWER)
 
     async def grep(
         self,
@@ -391,17 +326,19 @@ class RunnerClient:
         }  # fmt: skip
         if glob is not None:
             request["glob"] = glob
-        return await self._ask(request, lambda result, answer: _grep_result(mode, result, answer), limit=_MAX_ANSWER)
+        return await self._ask(
+            request, lambda result, answer: answers.grep_result(mode, result, answer), limit=_MAX_ANSWER
+        )
 
     # --- the container
 
     async def ping(self) -> None:
         """Make sure that the runner answers; counts as use."""
-        await self._ask({"op": "ping"}, _nothing)
+        await self._ask({"op": "ping"}, answers.nothing)
 
     async def usage(self) -> Usage:
         """What the sandbox uses."""
-        return await self._ask({"op": "usage"}, _usage)
+        return await self._ask({"op": "usage"}, answers.usage)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -423,177 +360,3 @@ async def _pieces(stream: Stream, flow: Flow) -> AsyncIterator[bytes]:
     # The end of the data is not yet the end of the operation, which may have failed.
     with _errors():
         await stream.future
-
-
-# What follows converts answers. Their sender is hostile, so each conversion may fail on any of them: `_well_formed`
-# around it makes that one error. Text is checked, since it would travel on; numbers are used as such.
-
-
-@contextmanager
-def _well_formed() -> Generator[None]:
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-        raise ChannelError(f"the runner's answer is malformed ({type(error).__name__})") from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a string")
-    return value
-
-
-def _rows(answer: Collector) -> list[Any]:
-    """The rows of a list that came as data; the first column of each is text."""
-    rows: object = json.loads(answer.data)
-    if not isinstance(rows, list):
-        raise TypeError("not a list")
-    rows = cast("list[Any]", rows)
-    for row in rows:
-        if not isinstance(row[0], str):
-            raise TypeError("not a name")
-    return rows
-
-
-def _nothing(result: Mapping[str, Any], answer: Collector) -> None:
-    """The answer says nothing but that it worked."""
-
-
-def _ended(result: Mapping[str, Any]) -> Ended:
-    if result["cause"] not in _CAUSES:
-        raise ValueError("unknown cause")
-    return Ended(
-        int(result["exit_code"]), result["cause"], _optional_text(result.get("signal")), result["duration"] / 1000
-    )
-
-
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _captured(result: Mapping[str, Any], answer: Collector) -> Captured:
-    stdout, stderr = result["stdout"], result["stderr"]
-    return Captured(
-        ended=_ended(result),
-        stdout=bytes(answer.data),
-        stdout_head=int(stdout["head"]),
-        stdout_total=int(stdout["total"]),
-        stderr=bytes(answer.stderr),
-        stderr_head=int(stderr["head"]),
-        stderr_total=int(stderr["total"]),
-        spilled=bool(result.get("spill")),
-    )
-
-
-def _job(job: Mapping[str, Any]) -> JobInfo:
-    ended = None if job["running"] else _ended(job)
-    return JobInfo(
-        id=_text(job["id"]),
-        command=_text(job["command"]),
-        running=ended is None,
-        started=job["started"] / 1000,
-        duration=job["duration"] / 1000,
-        output=int(job["output"]),
-        exit_code=ended and ended.exit_code,
-        cause=ended and ended.cause,
-        signal=ended and ended.signal,
-    )
-
-
-def _answered_job(result: Mapping[str, Any], answer: Collector) -> JobInfo:
-    return _job(result["job"])
-
-
-def _job_output(result: Mapping[str, Any], answer: Collector) -> JobOutput:
-    return JobOutput(
-        data=bytes(answer.data),
-        cursor=int(result["cursor"]),
-        skipped=int(result["skipped"]),
-        job=_job(result["job"]),
-    )
-
-
-def _content(result: Mapping[str, Any], answer: Collector) -> tuple[int, bytearray, str | None]:
-    return int(result["size"]), answer.data, _optional_text(result.get("version"))
-
-
-def _text_range(result: Mapping[str, Any], answer: Collector) -> TextRange:
-    binary, data = bool(result["binary"]), bytes(answer.data)
-    return TextRange(
-        lines=() if binary or not result["count"] else data.split(b"\n"),
-        first=int(result["first"]),
-        total=int(result["lines"]),
-        size=int(result["size"]),
-        version=_text(result["version"]),
-        cut={int(number): int(length) for number, length in result["cut"]},
-        newline=bool(result["newline"]),
-        binary=binary,
-        head=data if binary else b"",
-    )
-
-
-def _written(result: Mapping[str, Any], answer: Collector) -> tuple[str, bool]:
-    return _text(result["version"]), bool(result["created"])
-
-
-def _file_stat(result: Mapping[str, Any], answer: Collector) -> FileStat:
-    if result["type"] not in ("file", "dir", "other"):
-        raise ValueError("unknown type")
-    return FileStat(
-        kind=result["type"],
-        size=int(result["size"]),
-        mode=int(result["mode"]),
-        modified=result["mtime"] / 1000,
-        is_link=bool(result["link"]),
-    )
-
-
-def _glob_result(result: Mapping[str, Any], answer: Collector) -> GlobResult:
-    return GlobResult(
-        matches=[
-            GlobMatch(path=path, is_dir=kind == "d", size=int(size), modified=mtime / 1000)
-            for path, kind, size, mtime in _rows(answer)
-        ],
-        total=int(result["total"]),
-        timed_out=bool(result["timed_out"]),
-    )
-
-
-def _grep_result(mode: str, result: Mapping[str, Any], answer: Collector) -> GrepResult:
-    lines: list[GrepLine] = []
-    files: dict[str, int] = {}
-    rows = _rows(answer)
-    if mode == "content":
-        lines = [
-            GrepLine(path=path, number=int(number), text=_text(text), is_match=bool(is_match), length=int(length))
-            for path, number, text, is_match, length in rows
-        ]
-    elif mode == "count":
-        files = {path: int(count) for path, count in rows}
-    else:
-        files = {path: 0 for (path,) in rows}
-    return GrepResult(
-        lines=lines, files=files, truncated=bool(result["truncated"]), timed_out=bool(result["timed_out"])
-    )
-
-
-def _limit(value: Any) -> int | None:
-    return None if value is None else int(value)
-
-
-def _usage(result: Mapping[str, Any], answer: Collector) -> Usage:
-    return Usage(
-        memory=int(result["memory"]),
-        memory_limit=_limit(result["memory_limit"]),
-        pids=int(result["pids"]),
-        pids_limit=_limit(result["pids_limit"]),
-        cpu=result["cpu"] / 1e9,
-        oom_kills=int(result["oom_kills"]),
-        runner_rss=int(result["runner_rss"]),
-        uptime=result["uptime"] / 1000,
-        idle=result["idle"] / 1000,
-        jobs=int(result["jobs"]),
-        commands=int(result["commands"]),
-        disk_total=int(result["disk"]["total"]),
-        disk_free=int(result["disk"]["free"]),
-    )

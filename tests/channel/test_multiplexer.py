@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from pydantic_ai_sandbox.channel.frames import HEADER, MAX_PAYLOAD, WINDOW, Kind
-from pydantic_ai_sandbox.channel.multiplexer import MAX_STREAMS, Channel, Collector, Flow, PeerError
+from pydantic_ai_sandbox.channel.multiplexer import MAX_STREAMS, Channel, PeerError
+from pydantic_ai_sandbox.channel.sinks import Collector, Flow
 from pydantic_ai_sandbox.errors import ChannelError
 
 from .peer import Peer, connected
