@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ import pytest
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
 
+ROOT = Path(__file__).parents[2]
+
+PR_SET_PDEATHSIG = 1
+
 
 class OwnDaemon:
     """A second daemon beside the machine's; needs root, `dockerd` and `unshare`."""
@@ -24,6 +30,7 @@ class OwnDaemon:
         self._folder = folder
         self.url = f"unix://{folder}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -76,14 +83,26 @@ class OwnDaemon:
         """A daemon that was killed left its containerd and shims; they carry the folder in their command line."""
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if str(self._folder).encode() in (process / "cmdline").read_bytes():
+                mine = int(process.name) in (os.getpid(), self._guard and self._guard.pid)
+                if not mine and str(self._folder).encode() in (process / "cmdline").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
+
+    def guard(self) -> None:
+        """Have a process of its own clean up if this one is killed; it ends with `end`."""
+        self._guard = subprocess.Popen([sys.executable, "-m", __name__, self._folder], cwd=ROOT)
 
     def end(self) -> None:
         """Stop it with everything that it started."""
         if self._process is not None and self._process.poll() is None:
             self.send(signal.SIGCONT)
             self.stop()
+        self.clean()
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait()
+
+    def clean(self) -> None:
+        """Remove what is left of it, whoever started it."""
         self._kill_leftovers()
         for mount in reversed(_mounts_below(self._folder)):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
@@ -93,3 +112,15 @@ class OwnDaemon:
 def _mounts_below(folder: Path) -> list[str]:
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     return sorted(mount for mount in mounts if Path(mount).is_relative_to(folder))
+
+
+def _guard(folder: Path) -> None:
+    """Wait for the death of the process that started this one, and clean up after it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.sigwait({signal.SIGTERM})
+    OwnDaemon(folder).clean()
+
+
+if __name__ == "__main__":
+    _guard(Path(sys.argv[1]))

@@ -28,6 +28,7 @@ def daemon(docker_api: Any, busybox: str) -> Generator[OwnDaemon]:
     # Not below pytest's own temporary directory: a socket's path must be short.
     daemon = OwnDaemon(Path(tempfile.mkdtemp(prefix="pydantic-ai-sandbox-daemon-")))
     try:
+        daemon.guard()
         daemon.start()
         daemon.load(docker_api, busybox)
         yield daemon
