@@ -633,6 +633,12 @@ func TestCancel(t *testing.T) {
 	if a.out != "before\n" {
 		t.Errorf("%q", a.out)
 	}
+	k = c.open("exec", m{"shell": "head -c 300000 /dev/zero; sleep 60"})
+	time.Sleep(200 * time.Millisecond)
+	c.send(wire.Cancel, k.id, nil)
+	if a := k.wait(); len(a.out) != 300000 {
+		t.Errorf("%d bytes of a cancelled command", len(a.out))
+	}
 	k = c.open("write", m{"path": "/tmp/never-written-by-this-test"})
 	c.send(wire.Cancel, k.id, nil)
 	k.wait().fails(t, "cancelled")
@@ -1062,8 +1068,13 @@ func TestGrepOfBigFiles(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	c := startRunner(t).dial()
+	c.do("ping", m{})
+	time.Sleep(60 * time.Millisecond)
 	a := c.do("usage", m{})
 	a.want(t, m{"jobs": 0, "commands": 0})
+	if idle := a.result["idle"].(float64); idle < 50 || idle > 2000 {
+		t.Errorf("idle for %v ms", idle)
+	}
 	if a.result["runner_rss"].(float64) > 12<<20 && !raceEnabled {
 		t.Errorf("%v", a.result)
 	}

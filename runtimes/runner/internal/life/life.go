@@ -24,6 +24,7 @@ type Clock struct {
 	mu     sync.Mutex
 	active int
 	last   time.Time
+	rest   time.Duration // how long nothing had been under way when the present use began
 }
 
 // NewClock starts counting; a zero duration means never.
@@ -36,6 +37,9 @@ func NewClock(idle, lifetime time.Duration) *Clock {
 func (c *Clock) Use(delta int) {
 	now := time.Now()
 	c.mu.Lock()
+	if c.active == 0 {
+		c.rest = now.Sub(c.last)
+	}
 	c.active += delta
 	c.last = now
 	c.mu.Unlock()
@@ -44,14 +48,14 @@ func (c *Clock) Use(delta int) {
 // Uptime is how long the container has lived.
 func (c *Clock) Uptime() time.Duration { return time.Since(c.born) }
 
-// IdleFor is how long nothing has been under way.
-func (c *Clock) IdleFor() time.Duration {
+// IdleBefore is how long nothing had been under way before the one operation that asks; 0 when there are others.
+func (c *Clock) IdleBefore() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.active > 0 {
+	if c.active > 1 {
 		return 0
 	}
-	return time.Since(c.last)
+	return c.rest
 }
 
 // Wait returns the reason when it is time to end. On the way it gives memory back after every burst of use.

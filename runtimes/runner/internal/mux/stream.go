@@ -69,9 +69,11 @@ func (s *Stream) Cancelled() bool {
 }
 
 // Send sends p under credit; it blocks while the peer gives none and fails when the operation is cancelled.
-func (s *Stream) Send(kind wire.Kind, p []byte) error {
+func (s *Stream) Send(kind wire.Kind, p []byte) error { return s.transmit(kind, p, false) }
+
+func (s *Stream) transmit(kind wire.Kind, p []byte, last bool) error {
 	for len(p) > 0 {
-		n, err := s.reserve(min(len(p), wire.MaxPayload))
+		n, err := s.reserve(min(len(p), wire.MaxPayload), last)
 		if err != nil {
 			return err
 		}
@@ -83,14 +85,14 @@ func (s *Stream) Send(kind wire.Kind, p []byte) error {
 	return nil
 }
 
-// reserve takes up to want bytes out of the window.
-func (s *Stream) reserve(want int) (int, error) {
+// reserve takes up to want bytes out of the window. The last words of a cancelled operation may use what is left of it.
+func (s *Stream) reserve(want int, last bool) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.window == 0 && !s.gone && !s.cancelled {
 		s.moved.Wait()
 	}
-	if err := s.ending(); err != nil {
+	if err := s.ending(); err != nil && (s.gone || !last || s.window == 0) {
 		return 0, err
 	}
 	n := min(int64(want), s.window)
@@ -183,7 +185,7 @@ func (s *Stream) Finish(result []byte, body ...Part) {
 		return
 	}
 	for _, part := range body {
-		if err := s.Send(part.Kind, part.Bytes); err != nil {
+		if err := s.transmit(part.Kind, part.Bytes, true); err != nil {
 			break
 		}
 	}

@@ -89,10 +89,12 @@ func (d *dfa) next(buf []byte, from int) (start, end int, found bool) {
 			continue
 		}
 		if c == '\n' || c == '\r' && (i+1 == len(buf) || buf[i+1] == '\n') {
-			if d.finish(s) {
-				return start, lineEnd(buf, i), true
+			if c == '\r' && i+1 < len(buf) {
+				i++
 			}
-			i = lineEnd(buf, i)
+			if d.finish(s) {
+				return start, i, true
+			}
 			start, s = i+1, d.first
 			continue
 		}

@@ -266,8 +266,7 @@ func (s *Server) usage(m *mux.Stream) error {
 	o.IntOrNull("memory", memory).IntOrNull("memory_limit", memoryLimit)
 	o.IntOrNull("pids", pids).IntOrNull("pids_limit", pidsLimit)
 	o.IntOrNull("cpu", c.CPU()).Int("oom_kills", c.Pressure().OOMKills).Int("runner_rss", residentSize())
-	// This very operation is use; what is asked is how long it was before.
-	o.Int("uptime", s.clock.Uptime().Milliseconds()).Int("idle", s.clock.IdleFor().Milliseconds())
+	o.Int("uptime", s.clock.Uptime().Milliseconds()).Int("idle", s.clock.IdleBefore().Milliseconds())
 	o.Int("jobs", int64(s.jobs.Running())).Int("commands", int64(s.commands.Load()))
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.config.Workdir, &st); err == nil {
