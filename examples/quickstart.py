@@ -13,10 +13,10 @@ import os
 import sys
 
 from pydantic_ai import Agent, UsageLimits
-from pydantic_ai.exceptions import AgentRunError, UserError
+from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.workspaces import WorkspaceError
-from repair.packages import NoPackageError, Package, break_it, install, run_tests
+from repair.packages import NAMES, NoPackageError, Package, break_it, install, run_tests
 from repair.report import describe, remains
 from repair.screen import Screen, Watched, timed
 from repair.scripted import scripted_model
@@ -35,13 +35,15 @@ SCRIPTED = (
 )
 
 
-async def main(engine: DockerEngine, sandbox: DockerSandbox, model: Model | None, screen: Screen) -> bool:
+async def main(
+    engine: DockerEngine, sandbox: DockerSandbox, model: Model | None, package_name: str | None, screen: Screen
+) -> bool:
     """Break a package in the sandbox and let an agent repair it; returns whether the tests pass in the end."""
     async with sandbox:
         with screen.image_progress, timed() as start:
             await sandbox.working_dir()  # the first use, of whatever kind, makes the container
         screen.note("Sandbox", f"{sandbox.info.name if sandbox.info else ''} is up", seconds=start.seconds)
-        package = await install(sandbox, screen)
+        package = await install(sandbox, screen, package_name)
         await break_it(sandbox, package, screen)
 
         screen.chapter("The agent at work")
@@ -95,6 +97,9 @@ def command_line() -> argparse.Namespace:
         metavar="PROVIDER:NAME",
         help="a model of Pydantic AI, such as openai:gpt-5 (its key comes from the environment); a script without it",
     )
+    parser.add_argument(
+        "--package", choices=NAMES, help="what to break; by default the first that is here with its tests"
+    )
     return parser.parse_args()
 
 
@@ -106,7 +111,7 @@ def run() -> int:
     screen.title("An agent repairs a Python package")
     try:
         model = infer_model(options.model) if options.model else None
-    except (UserError, ImportError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 — a missing key or package: every provider has errors of its own for it
         screen.bad("Model", f"{options.model}: {error}")
         return 2
     screen.note("Model", options.model or SCRIPTED)
@@ -121,7 +126,7 @@ def run() -> int:
     )
     status = 1
     try:
-        status = 0 if asyncio.run(main(engine, sandbox, model, screen)) else 1
+        status = 0 if asyncio.run(main(engine, sandbox, model, options.package, screen)) else 1
     except KeyboardInterrupt:
         status = 130
         screen.bad("Stopped", "by Ctrl-C")

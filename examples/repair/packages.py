@@ -23,8 +23,12 @@ LIBRARIES = (
 """Where standard libraries lie, besides that of the Python that runs this: not every one is installed with its tests."""
 
 
+NAMES = ("tomllib", "statistics")
+"""The packages that there are."""
+
+
 class NoPackageError(Exception):
-    """None of the packages is whole to begin with."""
+    """No package is there that is whole to begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,7 @@ def _statistics(library: Path) -> Package:
         library=library,
         copies={"statistics.py": "/workspace"},
         tests="python -m doctest statistics.py",
-        about="the examples in its documentation as tests (no Python here has the tests of tomllib)",
+        about="the examples in its documentation, which are its tests",
         defect=Defect(
             path="/workspace/statistics.py",
             right="return (data[i - 1] + data[i]) / 2",
@@ -115,13 +119,15 @@ def _statistics(library: Path) -> Package:
     )
 
 
-async def install(sandbox: DockerSandbox, screen: Screen) -> Package:
-    """Copy the first package that passes its tests in the sandbox, whose Python may be older than the package.
+async def install(sandbox: DockerSandbox, screen: Screen, name: str | None = None) -> Package:
+    """Copy the first package (of that name) that passes its tests in the sandbox, whose Python may be older than it.
 
     Raises:
         NoPackageError: None does.
     """
     for package in candidates():
+        if name is not None and package.name != name:
+            continue
         with timed() as copying:
             files = await _copy(sandbox, package)
         result = await run_tests(sandbox, package)
@@ -136,7 +142,7 @@ async def install(sandbox: DockerSandbox, screen: Screen) -> Package:
             return replace(package, original=original)
         screen.note("Passed over", f"{package.name} of {package.library}, which this Python cannot run")
         await sandbox.run("rm -rf /workspace/*", shell=True)
-    raise NoPackageError("no package of this machine's Python passes its own tests in the sandbox")
+    raise NoPackageError("no Python of this machine has a package with tests that pass in the sandbox")
 
 
 async def _copy(sandbox: DockerSandbox, package: Package) -> int:
