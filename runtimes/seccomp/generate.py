@@ -38,7 +38,7 @@ DENIED = {
         vm86 vm86old socketcall""",
 }
 
-CONDITIONAL = ("clone", "clone3", "personality", "socket")
+CONDITIONAL = ("clone", "clone3", "personality", "prlimit64", "socket")
 """Allowed, or not, by their arguments; see `conditional_rules`."""
 
 NEWER = {
@@ -77,6 +77,8 @@ def conditional_rules() -> list[dict[str, object]]:
         allow(["clone"], no_namespaces),
         # Its flags are behind a pointer, which a filter cannot follow; libraries fall back to clone.
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS, "args": []},
+        # Of itself only: whoever has the runner's uid could otherwise take away its file descriptors.
+        allow(["prlimit64"], {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}),
         *(allow(["personality"], {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}) for value in PERSONALITIES),
         *(allow(["socket"], {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}) for value in SOCKET_FAMILIES.values()),
     ]
