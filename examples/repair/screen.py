@@ -209,9 +209,10 @@ class ImageProgress:
 
     def report(self, event: BuildProgress) -> None:
         """Show an event; called from a worker thread."""
-        message = printable(event.message)[: max(20, self._console.width - 60)]
+        line = printable(event.message.partition("\n")[0])
+        message = line[: max(20, self._console.width - 60)]
         if event.step != self._step:
             self._step = event.step
-            self._console.print(Text(f"  {printable(event.message)}", style="dim"))
+            self._console.print(Text(f"  {line}", style="dim"), no_wrap=True, overflow="ellipsis")
         task = self._bar.task_ids[0] if self._bar.task_ids else self._bar.add_task(message, total=None)
         self._bar.update(task, description=message, completed=event.current or 0, total=event.total)
