@@ -200,9 +200,12 @@ async def test_mounts_are_the_runner_and_hosts_read_only(subject: Subject) -> No
 async def test_the_runner_cannot_be_traced_or_killed_from_inside(subject: Subject) -> None:
     assert "denied" in await subject.sh("cat /proc/1/mem 2>&1; ls /proc/1/fd 2>&1")
     probe = (
-        "import ctypes; libc = ctypes.CDLL(None, use_errno=True); print(libc.ptrace(16, 1, 0, 0), ctypes.get_errno())"
+        "import ctypes, resource\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "print(libc.ptrace(16, 1, 0, 0), ctypes.get_errno())\n"
+        "print(resource.prlimit(0, resource.RLIMIT_NOFILE))\n"
+        "try: resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))\nexcept PermissionError: print('refused')"
     )
-    assert await subject.python(probe) == "-1 1"
+    assert await subject.python(probe) == "-1 1\n(4096, 4096)\nrefused"
     kill_all_signals = "for s in $(seq 1 64); do kill -$s 1 2>/dev/null; done; echo sent"
     assert await subject.sh(kill_all_signals) == "sent"
     assert await subject.sh("echo alive") == "alive"
