@@ -41,7 +41,7 @@ async def main(
     """Break a package in the sandbox and let an agent repair it; returns whether the tests pass in the end."""
     async with sandbox:
         with screen.image_progress, timed() as start:
-            await sandbox.working_dir()  # the first use, of whatever kind, makes the container
+            await sandbox.start()
         screen.note("Sandbox", f"{sandbox.info.name if sandbox.info else ''} is up", seconds=start.seconds)
         package = await install(sandbox, screen, package_name)
         await break_it(sandbox, package, screen)
@@ -119,8 +119,6 @@ def run() -> int:
     engine = DockerEngine()
     sandbox = DockerSandbox(
         engine=engine,
-        # Files change within the same second here, which Python's bytecode cache would not notice.
-        env={"PYTHONDONTWRITEBYTECODE": "1"},
         idle_timeout=300,
         progress=screen.image_progress.report,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .channel.answers import Usage
 from .console import ConsoleToolset, create_console_toolset
+from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
 from .errors import (
     ChannelError,
@@ -39,15 +41,18 @@ from .protocols import (
     TextRange,
     Written,
 )
+from .runtimes import BuildProgress
 from .sandbox import DockerSandbox, RunResult, Sandbox
 from .spec import ResourceLimits, RuntimeConfig
 
 __all__ = (
     "BoundedText",
+    "BuildProgress",
     "CauseOfDeath",
     "ChannelError",
     "CommandStream",
     "ConsoleToolset",
+    "ContainerInfo",
     "DockerEngine",
     "DockerSandbox",
     "Edit",
@@ -80,6 +85,7 @@ __all__ = (
     "SupportsTextRange",
     "SupportsVersionedWrite",
     "TextRange",
+    "Usage",
     "Written",
     "create_console_toolset",
 )

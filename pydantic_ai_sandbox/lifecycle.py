@@ -8,10 +8,10 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import WorkspaceUnavailableError
@@ -116,8 +116,7 @@ class Lifecycle:
         known = self._clients.get(loop)
         if known is not None and known[0].channel.usable:
             return known[0]
-        if self._ended is not None:
-            raise WorkspaceUnavailableError(self._ended)
+        self._check_ended()
         task = self._connecting.get(loop)
         if task is None:
             task = self._connecting[loop] = loop.create_task(self._connect(loop))
@@ -198,18 +197,20 @@ class Lifecycle:
 
     def _open(self) -> Connection:
         """Make sure that the container is there and runs, and open a stream to it; blocks."""
+        # Before the lock, so that ending the sandbox need not wait for an image to be built.
+        image = self._find_image() if self._ref is None else None
         with self._lock:
             try:
-                info = self._info = self._present()
+                info = self._info = self._present(image)
                 return self.engine.connect(info.id)
             except UnknownContainerError as error:
                 raise WorkspaceUnavailableError(f"the sandbox is gone: {error}") from error
 
-    def _present(self) -> ContainerInfo:
-        if self._ended is not None:
-            raise WorkspaceUnavailableError(self._ended)
+    def _present(self, image: tuple[str, Mapping[str, str]] | None) -> ContainerInfo:
+        self._check_ended()
         if self._ref is None:
-            info = self._create()
+            assert image is not None
+            info = self._create(*image)
         elif self._info is not None and self._info.status == "created":
             # Created by us, but its start failed: nothing to look up, only to try again.
             info = self._info
@@ -221,13 +222,30 @@ class Lifecycle:
             self.engine.start(info.id)
         return replace(info, running=True, status="running")
 
-    def _create(self) -> ContainerInfo:
+    def _find_image(self) -> tuple[str, Mapping[str, str]]:
+        """The image and the environment that its runtime brings; may take minutes, and ends early when the sandbox does."""
+        runtime = self._blueprint.runtime
+        if callable(runtime):
+            runtime = runtime()
+        image = self.engine.resolve_image(runtime, self._report)
+        return image, runtime.env if isinstance(runtime, RuntimeConfig) else {}
+
+    def _report(self, event: Any) -> None:
+        # Raising in the midst of it is how pulling or building is broken off.
+        self._check_ended()
+        if self._progress is not None:
+            self._progress(event)
+
+    def _check_ended(self) -> None:
+        if self._ended is not None:
+            raise WorkspaceUnavailableError(self._ended)
+
+    def _create(self, image: str, runtime_env: Mapping[str, str]) -> ContainerInfo:
         blueprint, workspace = self._blueprint, self._blueprint.spec.workspace
-        runtime = blueprint.runtime() if callable(blueprint.runtime) else blueprint.runtime
-        image = self.engine.resolve_image(runtime, self._progress)
         uid = blueprint.spec.uid if workspace is None else self.engine.prepare_workspace(workspace)
-        env = {**(runtime.env if isinstance(runtime, RuntimeConfig) else {}), **blueprint.spec.env}
-        spec = blueprint.spec.model_copy(update={"image": image, "uid": uid, "env": env})
+        spec = blueprint.spec.model_copy(
+            update={"image": image, "uid": uid, "env": {**runtime_env, **blueprint.spec.env}}
+        )
         info, self._created = self.engine.create(spec, self._container_name)
         # At once: whatever fails or is cancelled from here on, the container can be found again.
         self._info = info

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import posixpath
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -116,6 +117,10 @@ class Sandbox:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    async def start(self) -> None:
+        """Create the container, or attach to it, now; any other operation does the same when it comes first."""
+        await self._lifecycle.client()
 
     async def aclose(self) -> None:
         """Remove the container if this object created it (a persistent one is stopped), otherwise only let go of it."""
@@ -521,6 +526,7 @@ class Sandbox:
     async def copy_to(self, host_glob: str | PathLike[str], dest: str) -> list[str]:
         """Copy the host's files and directories that match `host_glob` into the sandbox's directory `dest`.
 
+        A string is a glob pattern; a `Path` is the one file or directory of that name. Links to files are followed.
         Returns the paths of the files in the sandbox.
 
         Raises:
@@ -528,7 +534,8 @@ class Sandbox:
             OSError: A file cannot be read there or written here.
         """
         dest = _path(dest)
-        return await self._do(lambda runner: copy_to(runner, str(host_glob), dest))
+        pattern = host_glob if isinstance(host_glob, str) else glob.escape(fspath(host_glob))
+        return await self._do(lambda runner: copy_to(runner, pattern, dest))
 
     async def copy_from(self, src: str, host_dir: str | PathLike[str], *, limit: int = _COPY_LIMIT) -> list[Path]:
         """Copy a file or directory of the sandbox into a directory of the host, which must not be one that a sandbox mounts.

@@ -32,7 +32,7 @@ from pydantic_ai.workspaces.unavailable import UnavailableWorkspace
 from pydantic_ai_sandbox.console import ConsoleToolset, create_console_toolset
 from pydantic_ai_sandbox.console.failures import bounded, describe
 from pydantic_ai_sandbox.console.place import Place, find_place
-from pydantic_ai_sandbox.errors import EngineUnavailableError
+from pydantic_ai_sandbox.errors import EngineUnavailableError, ImageBuildError, RuntimeNotFoundError
 
 from .scripted import Answer, ask, call, offered, play
 
@@ -389,7 +389,7 @@ class Failing(WorkspaceBackend):
     ("error", "message"),
     [
         (WorkspaceError("no room"), "no room"),
-        (EngineUnavailableError("cannot reach tcp://user:hunter2@docker:2376"), "cannot reach tcp://docker:2376"),
+        (WorkspaceError("cannot reach tcp://user:hunter2@docker:2376"), "cannot reach tcp://docker:2376"),
         (WorkspaceError("x" * 100_000), "x" * 4_000 + "…"),
         (OSError(28, "No space left on device", "/w/a"), "No space left on device: /w/a"),
     ],
@@ -399,9 +399,18 @@ async def test_what_the_model_cannot_mend_it_is_told(error: Exception, message: 
     assert (answer.outcome, answer.text) == ("failed", message)
 
 
-async def test_a_workspace_that_is_gone_ends_the_run() -> None:
-    with pytest.raises(WorkspaceUnavailableError, match="gone"):
-        await ask(Failing(WorkspaceUnavailableError("gone")), "run", command="true")
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkspaceUnavailableError("gone"),
+        EngineUnavailableError("gone"),
+        ImageBuildError("gone"),
+        RuntimeNotFoundError("gone"),
+    ],
+)
+async def test_what_no_model_can_mend_ends_the_run(error: Exception) -> None:
+    with pytest.raises(type(error), match="gone"):
+        await ask(Failing(error), "run", command="true")
 
 
 async def test_a_foreign_error_stays_what_it_is() -> None:

@@ -159,7 +159,7 @@ async def test_copying_in_and_out_keeps_trees_and_modes(sandbox: DockerSandbox, 
     (source / "run.sh").write_text("#!/bin/sh\necho ran\n")
     (source / "run.sh").chmod(0o755)
     (source / "sub dir" / "b.bin").write_bytes(os.urandom(3_000_000))
-    copied = await sandbox.copy_to(tmp_path / "s*", "/workspace/in")
+    copied = await sandbox.copy_to(f"{tmp_path}/s*", "/workspace/in")
     assert sorted(copied) == [f"/workspace/in/src/{name}" for name in ("a.py", "run.sh", "sub dir/b.bin")]
     assert (await sandbox.run(["/workspace/in/src/run.sh"])).stdout == "ran\n"
     written = await sandbox.copy_from("/workspace/in/src", tmp_path / "out")
@@ -168,9 +168,22 @@ async def test_copying_in_and_out_keeps_trees_and_modes(sandbox: DockerSandbox, 
     (single,) = await sandbox.copy_from("/workspace/in/src/a.py", tmp_path / "out")
     assert single == tmp_path / "out/a.py"
     with pytest.raises(FileNotFoundError):
-        await sandbox.copy_to(tmp_path / "nothing*", "/workspace")
+        await sandbox.copy_to(f"{tmp_path}/nothing*", "/workspace")
     with pytest.raises(FileNotFoundError):
         await sandbox.copy_from("/workspace/nothing", tmp_path)
+
+
+async def test_a_path_to_copy_is_a_name_and_a_string_is_a_pattern(sandbox: DockerSandbox, tmp_path: Path) -> None:
+    (tmp_path / "data[1].csv").write_text("odd name")
+    (tmp_path / "data1.csv").write_text("what the pattern means")
+    assert await sandbox.copy_to(tmp_path / "data[1].csv", "/workspace") == ["/workspace/data[1].csv"]
+    assert await sandbox.copy_to(f"{tmp_path}/data[1].csv", "/workspace") == ["/workspace/data1.csv"]
+
+
+async def test_an_edit_within_the_same_second_is_what_python_runs(sandbox: DockerSandbox) -> None:
+    for value in ("1", "2", "3"):
+        await sandbox.write_text("/workspace/module.py", f"x = {value}\n")
+        assert (await sandbox.run(["python3", "-c", "import module; print(module.x)"])).stdout == f"{value}\n"
 
 
 async def test_copying_out_follows_no_link_and_stays_in_its_bounds(sandbox: DockerSandbox, tmp_path: Path) -> None:

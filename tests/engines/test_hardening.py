@@ -25,7 +25,7 @@ DEFAULT: dict[str, Any] = {
     "Cmd": [
         "serve", "--socket", "/.sandbox/run/socket", "--workdir", "/workspace", "--idle", "1800", "--lifetime", "0",
     ],
-    "Env": ["HOME=/home/sandbox", "USER=sandbox", "LOGNAME=sandbox", "LANG=C.UTF-8", "TERM=dumb"],
+    "Env": ["HOME=/home/sandbox", "USER=sandbox", "LOGNAME=sandbox", "LANG=C.UTF-8", "TERM=dumb", "PYTHONDONTWRITEBYTECODE=1"],
     "Hostname": "sandbox",
     "Labels": {"pydantic-ai-sandbox.managed": "1"},
     "NetworkDisabled": True,

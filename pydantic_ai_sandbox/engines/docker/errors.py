@@ -9,7 +9,7 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
-from ...errors import EngineError, EngineUnavailableError
+from ...errors import EngineError, EngineUnavailableError, SandboxError
 from ..base import UnknownContainerError
 
 __all__ = ("docker_errors", "is_conflict")
@@ -28,6 +28,9 @@ def docker_errors(what: str) -> Generator[None]:
     """
     try:
         yield
+    except SandboxError:
+        # Translated already, where more was known.
+        raise
     except docker.errors.NotFound as error:
         raise UnknownContainerError(f"cannot {what}: {_reason(error)}") from error
     except docker.errors.APIError as error:
