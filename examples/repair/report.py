@@ -26,7 +26,7 @@ print(json.dumps({
     "uid": os.getuid(),
     "capabilities": int(status["CapEff"], 16).bit_count(),
     "write": refusal(lambda: open("/usr/probe", "w")),
-    "connect": refusal(lambda: socket.create_connection(("1.1.1.1", 53), timeout=2)),
+    "connect": refusal(lambda: socket.create_connection(("192.0.2.1", 53), timeout=2)),
     "interfaces": sorted(name for _, name in socket.if_nameindex()),
 }))
 """
@@ -51,7 +51,7 @@ async def describe(engine: DockerEngine, sandbox: DockerSandbox) -> dict[str, st
         "Image": f"{info.spec.image}: Python {probe['python']} on {probe['system']}",
         "User": f"uid {probe['uid']} with {probe['capabilities']} capabilities; writing to /usr: {probe['write']}",
         "Network": f"{info.spec.network}; interfaces: {', '.join(probe['interfaces'])}; "
-        f"connecting to 1.1.1.1: {probe['connect']}",
+        f"connecting to 192.0.2.1: {probe['connect']}",
         "Limits": f"memory {sizes['memory']}, {limits.cpus:g} CPU, {limits.pids} processes, "
         f"workspace {sizes['workspace']}, /tmp {sizes['tmp']}, output of a command {sizes['output']}",
         "Used": f"{usage.cpu:.1f} s of CPU; {usage.memory / 2**20:.0f} MiB now",

