@@ -63,7 +63,7 @@ class EditError(SandboxError, ValueError):
 class ResourceExhaustedError(SandboxError):
     """The sandbox cannot serve the call because one of its limits is used up.
 
-    `resource` names the limit (`"processes"`, `"memory"`, `"disk"`, `"streams"`), `limit` its value or `None` when unknown.
+    `resource` names the limit (`"processes"`, `"commands"`), `limit` its value or `None` when unknown.
     """
 
     def __init__(self, message: str, *, resource: str, limit: int | None = None) -> None:

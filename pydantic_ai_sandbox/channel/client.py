@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -32,6 +33,10 @@ _LINE_CAP = 8192
 
 _TEXT_CAP = 1024 * 1024
 """Bytes of text sent for one range of lines."""
+
+_MAX_COMMANDS = 200
+"""Commands that one backend has running at once in a sandbox; further ones wait for their turn, first come, first served.
+The runner takes 256 from all of its backends."""
 
 _CODES = {name: number for number, name in errno.errorcode.items()}
 
@@ -89,6 +94,10 @@ def _errors() -> Generator[None]:
 
 
 def _translate(error: PeerError) -> Exception:
+    if error.code == "EAGAIN":
+        return ResourceExhaustedError(
+            f"the sandbox is as busy as it may be: {error.message}; wait for something to end", resource="commands"
+        )
     number = _CODES.get(error.code)
     if number is not None:
         # OSError picks its own subclass (FileNotFoundError, …) by number.
@@ -120,6 +129,7 @@ class RunnerClient:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self._turns = asyncio.Semaphore(_MAX_COMMANDS)
 
     async def _ask(
         self,
@@ -159,7 +169,8 @@ class RunnerClient:
             request["stdin"] = True
         # Its own timeout runs beside the command; this one is for a runner that does not answer at all.
         deadline = None if timeout is None else timeout + _ANSWER_DEADLINE
-        return await self._ask(request, answers.captured, limit=2 * keep, body=stdin or b"", deadline=deadline)
+        async with self._turns:
+            return await self._ask(request, answers.captured, limit=2 * keep, body=stdin or b"", deadline=deadline)
 
     @asynccontextmanager
     async def stream(self, command: CommandRequest, *, timeout: float | None) -> AsyncGenerator[tuple[Stream, Flow]]:
@@ -168,11 +179,12 @@ class RunnerClient:
         if timeout is not None:
             request["timeout"] = _milliseconds(timeout)
         flow = Flow()
-        stream = await self.channel.open(request, flow)
-        try:
-            yield stream, flow
-        finally:
-            stream.abandon()
+        async with self._turns:
+            stream = await self.channel.open(request, flow)
+            try:
+                yield stream, flow
+            finally:
+                stream.abandon()
 
     @staticmethod
     async def ended(stream: Stream) -> Ended:

@@ -119,6 +119,7 @@ def test_no_answer_raises_anything_but_a_channel_error(
         ("changed", EditError, None),
         ("no_such_job", LookupError, None),
         ("too_many_processes", ResourceExhaustedError, None),
+        ("EAGAIN", ResourceExhaustedError, None),
         ("something new", ChannelError, None),
     ],
 )

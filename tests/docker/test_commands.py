@@ -183,6 +183,18 @@ async def test_long_output_keeps_both_ends_and_spills_to_a_file(sandbox: DockerS
     assert not await sandbox.exists("/tmp/never")
 
 
+async def test_more_commands_than_can_run_at_once_take_turns(sandbox: DockerSandbox) -> None:
+    results = await asyncio.gather(*(sandbox.run(["echo", str(n)]) for n in range(1000)))
+    assert [int(result.stdout) for result in results] == list(range(1000))
+    # One that is cancelled while it waits, or while it runs, frees its place.
+    sleepers = [asyncio.create_task(sandbox.run(["sleep", "600"])) for _ in range(220)]
+    await asyncio.sleep(0.5)
+    for sleeper in sleepers:
+        sleeper.cancel()
+    await asyncio.gather(*sleepers, return_exceptions=True)
+    assert (await sandbox.run(["echo", "next"], timeout=30)).stdout == "next\n"
+
+
 async def test_usage_and_logs(sandbox: DockerSandbox) -> None:
     usage = await sandbox.usage()
     assert usage.memory_limit == 1024**3
