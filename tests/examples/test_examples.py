@@ -164,6 +164,15 @@ def test_quickstart_says_when_there_is_no_docker() -> None:
     assert "start it" in out
 
 
+@pytest.fixture
+def interruptible() -> Generator[None]:
+    """Children that Ctrl-C reaches, also when this process was started in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_quickstart_and_removes_the_sandbox(docker_api: Any) -> None:
     process = start("quickstart.py", PYTHONUNBUFFERED="1")
     assert process.stdout is not None
