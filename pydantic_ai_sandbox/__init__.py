@@ -12,9 +12,11 @@ from .errors import (
     EngineError,
     EngineUnavailableError,
     ImageBuildError,
+    InvalidUserIdError,
     ResourceExhaustedError,
     RuntimeNotFoundError,
     SandboxError,
+    SpecMismatchError,
 )
 from .protocols import (
     BoundedText,
@@ -43,6 +45,7 @@ from .protocols import (
 )
 from .runtimes import BuildProgress
 from .sandbox import DockerSandbox, RunResult, Sandbox
+from .sessions import Session, SessionManager, UserSandbox
 from .spec import ResourceLimits, RuntimeConfig
 
 __all__ = (
@@ -65,6 +68,7 @@ __all__ = (
     "GrepLine",
     "GrepResult",
     "ImageBuildError",
+    "InvalidUserIdError",
     "Job",
     "JobInfo",
     "JobOutput",
@@ -76,6 +80,9 @@ __all__ = (
     "RuntimeNotFoundError",
     "Sandbox",
     "SandboxError",
+    "Session",
+    "SessionManager",
+    "SpecMismatchError",
     "SupportsEdit",
     "SupportsExecution",
     "SupportsGlob",
@@ -86,6 +93,7 @@ __all__ = (
     "SupportsVersionedWrite",
     "TextRange",
     "Usage",
+    "UserSandbox",
     "Written",
     "create_console_toolset",
 )

@@ -3,8 +3,10 @@
     SandboxError
     ├── EngineError                       the container engine refused or failed
     │   ├── EngineUnavailableError        … does not answer              (also ConnectionError)
-    │   └── ImageBuildError               … could not build an image     (.log_tail)
+    │   ├── ImageBuildError               … could not build an image     (.log_tail)
+    │   └── SpecMismatchError             … has the name for a container of other settings
     ├── RuntimeNotFoundError              no runtime of that name        (also LookupError)
+    ├── InvalidUserIdError                nobody can have that user id   (also ValueError)
     ├── ChannelError                      the stream to the runner broke a rule or broke off
     ├── EditError                         an edit does not apply         (also ValueError)
     └── ResourceExhaustedError            the sandbox ran into one of its limits (.resource, .limit)
@@ -22,9 +24,11 @@ __all__ = (
     "EngineError",
     "EngineUnavailableError",
     "ImageBuildError",
+    "InvalidUserIdError",
     "ResourceExhaustedError",
     "RuntimeNotFoundError",
     "SandboxError",
+    "SpecMismatchError",
 )
 
 
@@ -46,6 +50,14 @@ class ImageBuildError(EngineError):
     def __init__(self, message: str, *, log_tail: str = "") -> None:
         super().__init__(message)
         self.log_tail = log_tail
+
+
+class SpecMismatchError(EngineError):
+    """The name belongs to a sandbox that was made with other settings."""
+
+
+class InvalidUserIdError(SandboxError, ValueError):
+    """No user can have that id: it is empty, too long, or not text."""
 
 
 class RuntimeNotFoundError(SandboxError, LookupError):

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic_ai.messages import WorkspaceRef
@@ -50,6 +50,13 @@ class Blueprint:
     """Everything else; its image and user are filled in on first use."""
     name: str | None = None
     """The sandbox's name; a random one if `None`."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Who it belongs to, recorded at the container."""
+    identity: WorkspaceRef | None = None
+    """What the sandbox is, where that is more than one container: a container that has ended is then replaced by a new one
+    of the same name. Without it the container is the identity, and its end is the sandbox's."""
+    prepare: Callable[[], object] | None = None
+    """What to do, in a worker thread, before a container is created."""
 
     def container_name(self) -> str:
         """The container's name.
@@ -84,14 +91,15 @@ class Lifecycle:
         self._ref = ref
         self._info: ContainerInfo | None = None
         self._created = False
+        self._image: tuple[str, Mapping[str, str]] | None = None
         self._ended: str | None = None
         self._clients: dict[asyncio.AbstractEventLoop, tuple[RunnerClient, Connection]] = {}
         self._connecting: dict[asyncio.AbstractEventLoop, asyncio.Task[RunnerClient]] = {}
 
     @property
     def ref(self) -> WorkspaceRef | None:
-        """The container's identity, once there is one."""
-        return self._ref
+        """The sandbox's identity, once it has one."""
+        return self._blueprint.identity or self._ref
 
     @property
     def info(self) -> ContainerInfo | None:
@@ -198,24 +206,36 @@ class Lifecycle:
     def _open(self) -> Connection:
         """Make sure that the container is there and runs, and open a stream to it; blocks."""
         # Before the lock, so that ending the sandbox need not wait for an image to be built.
-        image = self._find_image() if self._ref is None else None
+        if self._ref is None and self._image is None:
+            self._image = self._find_image()
         with self._lock:
             try:
-                info = self._info = self._present(image)
+                info = self._info = self._present()
                 return self.engine.connect(info.id)
             except UnknownContainerError as error:
                 raise WorkspaceUnavailableError(f"the sandbox is gone: {error}") from error
 
-    def _present(self, image: tuple[str, Mapping[str, str]] | None) -> ContainerInfo:
+    def _present(self) -> ContainerInfo:
+        """The container, running."""
         self._check_ended()
-        if self._ref is None:
-            assert image is not None
-            info = self._create(*image)
-        elif self._info is not None and self._info.status == "created":
+        if self._ref is not None:
+            try:
+                return self._running(self._look(self._ref.id))
+            except UnknownContainerError:
+                if self._blueprint.identity is None:
+                    raise
+        return self._running(self._create())
+
+    def _look(self, id: str) -> ContainerInfo:
+        if self._info is not None and self._info.status == "created":
             # Created by us, but its start failed: nothing to look up, only to try again.
-            info = self._info
-        else:
-            info = self.engine.inspect(self._ref.id)
+            return self._info
+        info = self.engine.inspect(id)
+        if not self._blueprint.labels.items() <= info.labels.items():
+            raise UnknownContainerError("its container belongs to somebody else")
+        return info
+
+    def _running(self, info: ContainerInfo) -> ContainerInfo:
         if not info.running:
             if info.status != "created" and not info.spec.persistent:
                 raise UnknownContainerError(f"its container has ended ({info.status})")
@@ -240,13 +260,17 @@ class Lifecycle:
         if self._ended is not None:
             raise WorkspaceUnavailableError(self._ended)
 
-    def _create(self, image: str, runtime_env: Mapping[str, str]) -> ContainerInfo:
+    def _create(self) -> ContainerInfo:
+        assert self._image is not None
+        image, runtime_env = self._image
         blueprint, workspace = self._blueprint, self._blueprint.spec.workspace
+        if blueprint.prepare is not None:
+            blueprint.prepare()
         uid = blueprint.spec.uid if workspace is None else self.engine.prepare_workspace(workspace)
         spec = blueprint.spec.model_copy(
             update={"image": image, "uid": uid, "env": {**runtime_env, **blueprint.spec.env}}
         )
-        info, self._created = self.engine.create(spec, self._container_name)
+        info, self._created = self.engine.create(spec, self._container_name, blueprint.labels)
         # At once: whatever fails or is cancelled from here on, the container can be found again.
         self._info = info
         self._ref = WorkspaceRef(provider=self.engine.provider, id=info.id)
@@ -258,6 +282,10 @@ class Lifecycle:
             connection.sock.close()
 
     # --- the end
+
+    def detach(self) -> None:
+        """Close the connections; the container goes on, and the next use connects again."""
+        self._disconnect()
 
     async def aclose(self) -> None:
         """End it: remove the container if this object made it (stop it if it is persistent), else only let go."""
@@ -293,6 +321,9 @@ class Lifecycle:
 
     def _let_go(self, reason: str) -> None:
         self._ended = reason
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         clients, self._clients = self._clients, {}
         for loop, (client, connection) in clients.items():
             _close_channel(loop, client.channel, connection.sock)

@@ -42,7 +42,7 @@ from .protocols import (
     TextRange,
     Written,
 )
-from .runtimes import builtin
+from .runtimes import deferred
 from .spec import ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount, readable_size
 from .transfer import copy_from, copy_to
 
@@ -121,6 +121,10 @@ class Sandbox:
     async def start(self) -> None:
         """Create the container, or attach to it, now; any other operation does the same when it comes first."""
         await self._lifecycle.client()
+
+    def detach(self) -> None:
+        """Close the connections of this object; the container goes on, and the next use connects again."""
+        self._lifecycle.detach()
 
     async def aclose(self) -> None:
         """Remove the container if this object created it (a persistent one is stopped), otherwise only let go of it."""
@@ -623,13 +627,8 @@ class DockerSandbox(Sandbox):
             persistent=persistent,
             oci_runtime=oci_runtime,
         )
-        blueprint = Blueprint(runtime=image or _runtime(runtime), spec=spec, name=name)
+        blueprint = Blueprint(runtime=image or deferred(runtime), spec=spec, name=name)
         super().__init__(Lifecycle(engine or DockerEngine.default(), blueprint, ref, progress))
-
-
-def _runtime(runtime: str | RuntimeConfig) -> RuntimeConfig | Callable[[], RuntimeConfig]:
-    # By name it is looked up on first use, since its definition lies in files.
-    return (lambda: builtin(runtime)) if isinstance(runtime, str) else runtime
 
 
 def _volume(source: str, target: str) -> VolumeMount:

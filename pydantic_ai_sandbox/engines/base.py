@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +37,8 @@ class ContainerInfo:
     running: bool
     status: str
     """The engine's word for its state, for messages."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Who it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +86,27 @@ class Engine(Protocol):
         """
         ...
 
-    def create(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
-        """Create a container, not started, of that name, or find the one of ours with the same spec that has it.
+    def create(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> tuple[ContainerInfo, bool]:
+        """Create a container, not started, of that name, or find the one of ours that has it.
 
-        Returns the container and whether it was created.
+        Creating a name is atomic, and so is the lock between tasks, workers and restarts.
+
+        Args:
+            spec: What to make it from.
+            name: Its name; one that has just ended makes room for a new one.
+            labels: Who it belongs to; a container of that name must have the same.
+
+        Returns:
+            The container, and whether it was created.
 
         Raises:
-            EngineError: The name belongs to a container that is not ours, or made from another spec.
+            UnknownContainerError: The name belongs to a container that is not ours.
+            SpecMismatchError: It belongs to one that was made from another spec.
         """
+        ...
+
+    def find(self, labels: Mapping[str, str]) -> list[ContainerInfo]:
+        """All containers of ours that have these labels."""
         ...
 
     def start(self, id: str) -> None:

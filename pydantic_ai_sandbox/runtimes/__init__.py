@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .builtin import base_recipe, builtin, builtin_names
+from .builtin import base_recipe, builtin, builtin_names, deferred
 from .progress import BuildProgress
 from .runner import runner_binary, runner_version
 
-__all__ = ("BuildProgress", "base_recipe", "builtin", "builtin_names", "runner_binary", "runner_version")
+__all__ = ("BuildProgress", "base_recipe", "builtin", "builtin_names", "deferred", "runner_binary", "runner_version")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import RuntimeNotFoundError
 from ..spec import RuntimeConfig
 
-__all__ = ("base_recipe", "builtin", "builtin_names")
+__all__ = ("base_recipe", "builtin", "builtin_names", "deferred")
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -25,6 +27,11 @@ def builtin(name: str) -> RuntimeConfig:
             "For one of your own pass RuntimeConfig(name=..., directory=...), for any other image use image=..."
         )
     return RuntimeConfig(name=name, directory=_definitions() / name)
+
+
+def deferred(runtime: str | RuntimeConfig) -> RuntimeConfig | Callable[[], RuntimeConfig]:
+    """A runtime, or how to find the built-in one of that name later: its definition lies in files."""
+    return partial(builtin, runtime) if isinstance(runtime, str) else runtime
 
 
 def builtin_names() -> tuple[str, ...]:

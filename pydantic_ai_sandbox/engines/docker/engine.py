@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -16,14 +17,14 @@ import docker.errors
 from pydantic import ValidationError
 
 from ...channel.multiplexer import Channel
-from ...errors import EngineError
+from ...errors import EngineError, SpecMismatchError
 from ...spec import DEFAULT_UID, ContainerSpec, RuntimeConfig
 from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
 from .client import Daemon, connect_daemon
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
 from .errors import docker_errors, is_conflict
 from .exec_stream import Demultiplexer, open_exec_stream
-from .hardening import LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
+from .hardening import LABEL, OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
 from .images import ensure_image, ensure_pulled
 from .persistent import home_and_workspace
 from .runner_volume import ensure_runner_volume, fill_runner_volume
@@ -38,6 +39,9 @@ _WORKERS = 8
 
 _RUNNER_START = 3.0
 """Seconds to wait for a runner's socket, which is there some 10 ms after the container's start, before going around it."""
+
+_REMOVAL = 20.0
+"""Seconds that the engine may take to give the name of a container that has ended free again."""
 
 _STALE = 60.0
 """Seconds after which a container that was created but never started has lost its maker."""
@@ -122,42 +126,67 @@ class DockerEngine:
 
     # --- life of a container
 
-    def create(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
+    def create(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> tuple[ContainerInfo, bool]:
         if self._daemon_is_local():
             spec = resolve_mounts(spec)
+        give_up = time.monotonic() + _REMOVAL
         with docker_errors("create a container"):
-            try:
-                id = self._create(spec, name)
-            except docker.errors.APIError as error:
-                if not is_conflict(error):
-                    raise
-                return self._adopt(spec, name), False
+            while True:
+                try:
+                    id = self._create(spec, name, labels)
+                except docker.errors.APIError as error:
+                    if not is_conflict(error):
+                        raise
+                    if (found := self._adopt(spec, name, labels)) is not None:
+                        return found, False
+                    if time.monotonic() > give_up:
+                        raise
+                    time.sleep(0.02)
+                else:
+                    break
             if spec.persistent:
                 self.api().put_archive(id, "/", home_and_workspace(spec.uid))
-        return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created"), True
+        return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created", labels=dict(labels)), True
 
-    def _create(self, spec: ContainerSpec, name: str) -> str:
+    def _create(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:
         volume = self._runner_volume(spec.image)
         try:
-            return self._create_with(volume, spec, name)
+            return self._create_with(volume, spec, name, labels)
         except docker.errors.APIError as error:
             if volume.hosts_file not in str(error.explanation):
                 raise
         # The volume is there but not filled: another process is doing that, or died doing it.
         fill_runner_volume(self.api(), volume.name, spec.image, self._architecture(spec.image))
-        return self._create_with(volume, spec, name)
+        return self._create_with(volume, spec, name, labels)
 
-    def _create_with(self, volume: RunnerVolume, spec: ContainerSpec, name: str) -> str:
-        return self.api().create_container_from_config(container_config(spec, volume), name)["Id"]
+    def _create_with(self, volume: RunnerVolume, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:
+        return self.api().create_container_from_config(container_config(spec, volume, labels), name)["Id"]
 
-    def _adopt(self, spec: ContainerSpec, name: str) -> ContainerInfo:
-        """The name is taken: by a container of ours that fits, or the caller must choose another."""
-        info = self._describe(self.api().inspect_container(name))
+    def _adopt(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> ContainerInfo | None:
+        """The container that has the name; `None` if it is just going away."""
+        try:
+            info = self._describe(self.api().inspect_container(name))
+        except docker.errors.NotFound:
+            return None
+        if info.labels != labels:
+            raise UnknownContainerError(f"the container {name!r} belongs to somebody else")
+        if not info.running and info.status != "created" and not info.spec.persistent:
+            return None
         if info.spec.digest() != spec.digest():
-            raise EngineError(
+            raise SpecMismatchError(
                 f"a sandbox named {name!r} exists with other settings; destroy it, or choose another name"
             )
         return info
+
+    def find(self, labels: Mapping[str, str]) -> list[ContainerInfo]:
+        wanted = [f"{LABEL}.managed", *(f"{OWNER_LABEL}{name}={value}" for name, value in labels.items())]
+        with docker_errors("list containers"):
+            listed: list[dict[str, Any]] = self.api().containers(all=True, filters={"label": wanted})
+            found: list[ContainerInfo] = []
+            for container in listed:
+                with contextlib.suppress(docker.errors.NotFound, UnknownContainerError):
+                    found.append(self._describe(self.api().inspect_container(container["Id"])))
+        return found
 
     def start(self, id: str) -> None:
         with docker_errors("start a container"):
@@ -180,7 +209,16 @@ class DockerEngine:
             raise UnknownContainerError(f"the container {name!r} is not a sandbox of ours") from error
         state = found["State"]
         running = bool(state["Running"]) and not state.get("Dead")
-        return ContainerInfo(id=found["Id"], name=name, spec=spec, running=running, status=state["Status"])
+        return ContainerInfo(
+            id=found["Id"],
+            name=name,
+            spec=spec,
+            running=running,
+            status=state["Status"],
+            labels={
+                key.removeprefix(OWNER_LABEL): value for key, value in labels.items() if key.startswith(OWNER_LABEL)
+            },
+        )
 
     def stop(self, id: str) -> None:
         with docker_errors("stop a container"):

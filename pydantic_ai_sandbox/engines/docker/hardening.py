@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...spec import MOUNT_ROOT, WORKSPACE, ContainerSpec
 from .seccomp import profile_json
 
-__all__ = ("HOME", "LABEL", "RUNNER", "SOCKET_DIRECTORY", "RunnerVolume", "container_config")
+__all__ = ("HOME", "LABEL", "OWNER_LABEL", "RUNNER", "SOCKET_DIRECTORY", "RunnerVolume", "container_config")
 
 LABEL = "pydantic-ai-sandbox"
 """Prefix of our labels; `<LABEL>.managed` marks everything that is ours."""
+
+OWNER_LABEL = f"{LABEL}.owner."
+"""Prefix of the labels that say whose a container is; it inherits other labels from its image."""
 
 RUNNER = f"{MOUNT_ROOT}/bin/runner"
 """The runner's binary in every container."""
@@ -37,7 +41,9 @@ class RunnerVolume:
     """Path, on the engine's host, of the `/etc/hosts` in it: a container without network gets none from Docker."""
 
 
-def container_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any]:
+def container_config(
+    spec: ContainerSpec, runner: RunnerVolume, labels: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The body of Docker's "create a container" request; nothing else configures a container of ours."""
     return {
         "Image": spec.image,
@@ -51,6 +57,7 @@ def container_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any
             f"{LABEL}.managed": "1",
             f"{LABEL}.spec": spec.model_dump_json(),
             f"{LABEL}.digest": spec.digest(),
+            **{f"{OWNER_LABEL}{name}": value for name, value in (labels or {}).items()},
         },
         "NetworkDisabled": spec.network == "none",
         # Our PID 1 ignores every signal it can, since hostile code may send them too.
