@@ -107,6 +107,11 @@ class Lifecycle:
         return self._info
 
     @property
+    def ended(self) -> bool:
+        """Whether it was ended through this object."""
+        return self._ended is not None
+
+    @property
     def transport(self) -> str | None:
         """How the runner is reached, once it is."""
         return next((connection.transport for _, connection in tuple(self._clients.values())), None)

@@ -108,6 +108,11 @@ class Sandbox:
         return self._lifecycle.engine
 
     @property
+    def closed(self) -> bool:
+        """Whether this object was closed, stopped or destroyed, and so is of no more use."""
+        return self._lifecycle.ended
+
+    @property
     def transport(self) -> str | None:
         """How it is reached (`"socket"`, `"exec"`), while it is."""
         return self._lifecycle.transport

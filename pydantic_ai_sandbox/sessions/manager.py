@@ -49,6 +49,14 @@ class Session:
     """The container's name."""
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A sandbox that was asked for here before, and what it is made from."""
+
+    sandbox: Sandbox
+    runtime: str | RuntimeConfig
+
+
 class SessionManager:
     """Gives every user a container and a directory that stays. Building it does no I/O.
 
@@ -97,7 +105,7 @@ class SessionManager:
             idle_timeout=idle_timeout,
             max_lifetime=max_lifetime or 0,
         )
-        self._sandboxes: dict[tuple[str, str], Sandbox] = {}
+        self._sandboxes: dict[tuple[str, str], _Known] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,8 +116,8 @@ class SessionManager:
     async def aclose(self) -> None:
         """Let go of all sandboxes; they go on, for another worker or until they are idle for their time."""
         sandboxes, self._sandboxes = self._sandboxes, {}
-        for sandbox in sandboxes.values():
-            sandbox.detach()
+        for known in sandboxes.values():
+            known.sandbox.detach()
 
     async def get_or_create(
         self, user_id: str, *, scope: str = "default", runtime: str | RuntimeConfig | None = None
@@ -143,13 +151,17 @@ class SessionManager:
             InvalidUserIdError: The id or the scope cannot be one.
         """
         key = (check_user_id(user_id), check_scope(scope))
-        sandbox = self._sandboxes.get(key)
-        if sandbox is None:
-            sandbox = self._sandboxes[key] = self._build(user_id, scope, runtime or self._runtime)
-        return sandbox
+        known = self._sandboxes.get(key)
+        if known is not None and not known.sandbox.closed and runtime in (None, known.runtime):
+            return known.sandbox
+        if known is not None:
+            known.sandbox.detach()
+        runtime = runtime or self._runtime
+        self._sandboxes[key] = _Known(self._build(user_id, scope, runtime), runtime)
+        return self._sandboxes[key].sandbox
 
     def ref(self, user_id: str, *, scope: str = "default") -> WorkspaceRef:
-        """What identifies the user's session in a message history; says nothing of the user to who reads it.
+        """What identifies the user's session in a message history, whatever container it has at the time.
 
         Raises:
             InvalidUserIdError: The id or the scope cannot be one.
@@ -160,7 +172,7 @@ class SessionManager:
         """Remove the user's sandboxes, or the one of that scope; the files stay. Returns how many there were."""
         found = await self._find(user_id, scope)
         for key in [key for key in self._sandboxes if key[0] == user_id and scope in (None, key[1])]:
-            self._sandboxes.pop(key).detach()
+            self._sandboxes.pop(key).sandbox.detach()
         for info in found:
             await self._submit(partial(self._engine.remove, info.id))
         return len(found)

@@ -24,6 +24,7 @@ from pydantic_ai_sandbox import (
     DockerSandbox,
     InvalidUserIdError,
     ResourceLimits,
+    RuntimeConfig,
     SessionManager,
     SpecMismatchError,
     UserSandbox,
@@ -130,6 +131,36 @@ async def test_other_settings_replace_an_idle_sandbox_and_spare_a_busy_one(
     new = await changed.get_or_create("alice")
     assert (await new.usage()).pids_limit == 99
     assert await new.read_bytes("/workspace/f") == b"kept"
+
+
+async def test_a_user_whose_sandbox_was_closed_gets_another(managers: Callable[..., SessionManager]) -> None:
+    manager = managers()
+    first = await manager.get_or_create("alice")
+    await first.write_text("/workspace/f", "kept")
+    await first.aclose()
+    second = await manager.get_or_create("alice")
+    assert second is not first
+    assert await second.read_bytes("/workspace/f") == b"kept"
+    await second.destroy()
+    assert await (await manager.get_or_create("alice")).read_bytes("/workspace/f") == b"kept"
+
+
+async def test_another_runtime_replaces_the_sandbox(
+    managers: Callable[..., SessionManager], tmp_path: Path, docker_api: Any
+) -> None:
+    manager = managers()
+    await (await manager.get_or_create("alice")).write_text("/workspace/f", "kept")
+    image = (await manager.get_or_create("alice")).info
+    assert image is not None
+    (tmp_path / "Dockerfile").write_text(f"FROM {image.spec.image}\nENV MARK=custom\n")
+    runtime = RuntimeConfig(name="test-custom", directory=tmp_path)
+    other = await manager.get_or_create("alice", runtime=runtime)
+    assert (await other.run("echo $MARK; cat f", shell=True)).stdout == "custom\nkept"
+    assert await manager.get_or_create("alice") is other
+    assert len(await manager.list()) == 1
+    assert other.info is not None
+    await manager.stop("alice")
+    docker_api.remove_image(other.info.spec.image)
 
 
 async def test_managers_of_other_roots_never_meet(managers: Callable[..., SessionManager], tmp_path: Path) -> None:
