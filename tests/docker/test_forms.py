@@ -100,6 +100,23 @@ async def main():
 asyncio.run(main())
 """
 
+RUN_SYNC_IN_A_NOTEBOOK = """
+import nest_asyncio2
+nest_asyncio2.apply()
+
+async def cell():
+    sandbox = DockerSandbox(runtime="python-minimal")
+    agent = Agent(model, deps_type=Deps, toolsets=[create_console_toolset()])
+    result = agent.run_sync("...", deps=Deps(backend=sandbox))
+    sandbox.stop()
+    sandboxes.append(sandbox)
+    print(result.output)
+
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(cell())
+"""
+
 RUN_AND_STOP_OUTSIDE = """
 sandbox = DockerSandbox(runtime="python-minimal")
 agent = Agent(model, deps_type=Deps, toolsets=[create_console_toolset()])
@@ -141,6 +158,13 @@ def run(script: str, *options: str) -> tuple[list[str], list[str]]:
 )
 def test_a_form_runs_as_written_twice_in_a_row(form: str, docker_api: Any) -> None:
     printed, complaints = run(SETUP + form + form + PROOF, *STRICT)
+    assert complaints == []
+    check(printed, docker_api)
+
+
+def test_run_sync_inside_a_running_loop_as_notebooks_allow_it(docker_api: Any) -> None:
+    # Python forbids it and Pydantic AI says so (above); notebooks make loops re-entrant, and then it runs as written.
+    printed, complaints = run(SETUP + RUN_SYNC_IN_A_NOTEBOOK + RUN_SYNC_IN_A_NOTEBOOK + PROOF)
     assert complaints == []
     check(printed, docker_api)
 
