@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits, SessionManager
 
 from .report import Report, in_blocks, in_turns, ms
 
@@ -202,6 +203,50 @@ async def memory(report: Report) -> None:
     report.line("container, idle", f"{usage.memory / 1e6:.1f} MB charged")
 
 
+async def sessions(report: Report) -> None:
+    """What a backend with many users waits for."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as root:
+        manager = SessionManager(workspace_root=root, idle_timeout=600)
+        try:
+            await manager.get_or_create("live")
+            (live,) = await in_turns(300, lambda: manager.get_or_create("live"))
+            await (await manager.get_or_create("returning")).write_bytes("/workspace/f", os.urandom(MIB))
+            fresh, returning = await _cold_starts(manager)
+            start = time.perf_counter()
+            await asyncio.gather(*(_first_result(manager, f"crowd{number}") for number in range(32)))
+            crowd = time.perf_counter() - start
+        finally:
+            for session in await manager.list():
+                await manager.stop(session.user_id)
+    report.line("get_or_create of a live session", ms(live), "<= 2 ms", live <= 0.002)
+    report.line("first result for a new user", ms(fresh))
+    report.line("  returning user / new user", f"{returning / fresh:.2f}", "<= 1.1", returning <= 1.1 * fresh)
+    report.line("  32 new users at once / one", f"{crowd / fresh:.1f}", "<= 16", crowd <= 16 * fresh)
+
+
+async def _cold_starts(manager: SessionManager) -> list[float]:
+    numbers = itertools.count()
+
+    async def new_user() -> None:
+        await _first_result(manager, f"fresh{next(numbers)}")
+
+    async def returning_user() -> None:
+        await _first_result(manager, "returning")
+
+    times: list[list[float]] = [[], []]
+    for _ in range(15):
+        for action, taken in zip((new_user, returning_user), times, strict=True):
+            await manager.stop("returning")
+            start = time.perf_counter()
+            await action()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+async def _first_result(manager: SessionManager, user_id: str) -> None:
+    await (await manager.get_or_create(user_id)).run(["true"])
+
+
 async def processors(report: Report) -> None:
     """The same commands with two processors, for what the limit of one costs."""
     async with running(limits=ResourceLimits(cpus=2)) as sandbox:
@@ -217,5 +262,6 @@ MEASURES: dict[str, Measure] = {
     "starting": starting,
     "concurrency": concurrency,
     "memory": memory,
+    "sessions": sessions,
     "processors": processors,
 }
