@@ -191,7 +191,7 @@ class ContainerSpec(_Frozen):
         return workspace and VolumeMount(source=workspace, target=WORKSPACE).source
 
     @model_validator(mode="after")
-    def _check_memory(self) -> ContainerSpec:
+    def _check_output(self) -> ContainerSpec:
         if self.limits.output_stop < self.limits.output:
             raise ValueError("limits.output_stop must not be less than limits.output")
         return self
