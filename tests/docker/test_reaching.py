@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -24,49 +23,52 @@ pytestmark = pytest.mark.docker
 
 
 class Proxy:
-    """A daemon elsewhere: the machine's own one behind a TCP port, with TLS or without."""
+    """A daemon elsewhere: the machine's own one behind a TCP port, with TLS or without, in a thread of its own."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0))
         self._context = context
-        self.port: int = self._server.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self.port = 0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._ready.wait()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
 
-    def _relay(self, client: socket.socket) -> None:
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        async with await asyncio.start_server(self._relay, "127.0.0.1", 0, ssl=self._context) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            self._ready.set()
+            await self._stop.wait()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0.05)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, downstream = await asyncio.open_unix_connection("/var/run/docker.sock")
         try:
-            if self._context is not None:
-                client = self._context.wrap_socket(client, server_side=True)
-            upstream = socket.socket(socket.AF_UNIX)
-            upstream.connect("/var/run/docker.sock")
-        except OSError:
-            client.close()
-            return
-        back = threading.Thread(target=_carry, args=(upstream, client), daemon=True)
-        back.start()
-        _carry(client, upstream)
-        back.join()
-        client.close()
-        upstream.close()
+            await asyncio.gather(_carry(reader, downstream), _carry(upstream, writer))
+        finally:
+            writer.close()
+            downstream.close()
 
     def close(self) -> None:
-        self._server.close()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
 
 
-def _carry(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while piece := source.recv(65_536):
-            target.sendall(piece)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
+async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await source.read(65_536):
+            target.write(piece)
+            await target.drain()
+        # The end of one direction is the end of both: TLS has no half of a connection.
+        target.close()
 
 
 @pytest.fixture

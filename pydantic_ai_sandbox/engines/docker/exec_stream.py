@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import selectors
 import socket
+import ssl
 import struct
 import threading
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
 
 from ...channel.multiplexer import Channel
 from ...errors import ChannelError
@@ -15,6 +20,8 @@ from .hardening import RUNNER
 
 __all__ = ("Demultiplexer", "open_exec_stream")
 
+T = TypeVar("T")
+
 _HEADER = struct.Struct(">BxxxI")
 """What Docker puts before each piece of output: which stream, and how long."""
 
@@ -22,6 +29,9 @@ _STDOUT, _STDERR = 1, 2
 
 _PIECE = 65_536
 """Bytes relayed at once where a stream has no socket of its own."""
+
+_LONGEST_WAIT = 0.5
+"""Seconds between looks at a connection that has nothing to say."""
 
 _MAX_COMPLAINT = 2000
 """Characters kept of what the relay writes to standard error."""
@@ -45,10 +55,49 @@ def open_exec_stream(api: Daemon, container_id: str) -> socket.socket:
     if isinstance(raw, socket.socket) and type(raw) is socket.socket:
         # Taken away from the HTTP library, whose objects refer to each other and would keep it open for a while.
         sock = socket.socket(fileno=raw.detach())
+    elif isinstance(raw, ssl.SSLSocket):
+        sock = _bridge(_TLSStream(raw))
     else:
         sock = _bridge(cast("_RawStream", raw))
     sock.setblocking(False)
     return sock
+
+
+class _TLSStream:
+    """A TLS connection that one thread may read while another writes, which the TLS library does not allow by itself."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def recv(self, size: int, /) -> bytes:
+        return self._when_ready(lambda: self._sock.recv(size))
+
+    def sendall(self, data: bytes, /) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._when_ready(partial(self._sock.send, view)) :]
+
+    def close(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            # Wakes the other thread, which closing alone does not.
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    def _when_ready(self, call: Callable[[], T]) -> T:
+        while True:
+            with self._lock:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    event = selectors.EVENT_READ
+                except ssl.SSLWantWriteError:
+                    event = selectors.EVENT_WRITE
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._sock, event)
+                # Not for ever: what one thread waits for may have been taken in by the other.
+                selector.select(_LONGEST_WAIT)
 
 
 def _bridge(raw: _RawStream) -> socket.socket:
