@@ -85,7 +85,6 @@ class Lifecycle:
         self.engine = engine
         self._blueprint = blueprint
         self._container_name = blueprint.container_name()
-        self._attached = ref is not None
         self._progress = progress
         self._lock = threading.Lock()
         self._ref = ref

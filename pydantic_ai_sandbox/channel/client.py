@@ -344,10 +344,6 @@ class RunnerClient:
 
     # --- the container
 
-    async def ping(self) -> None:
-        """Make sure that the runner answers; counts as use."""
-        await self._ask({"op": "ping"}, answers.nothing)
-
     async def usage(self) -> Usage:
         """What the sandbox uses."""
         return await self._ask({"op": "usage"}, answers.usage)
