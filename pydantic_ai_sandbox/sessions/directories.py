@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 
 from ..errors import SandboxError
+from ..trees import remove_tree
 from .identity import check_user_id, directory_name
-from .removal import remove_tree
 
 __all__ = ("UserDirectories",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic_ai_sandbox.sessions.removal import remove_tree
+from pydantic_ai_sandbox.trees import remove_tree
 
 
 def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
