@@ -270,6 +270,11 @@ def _limit(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
+def retired(result: Mapping[str, Any], answer: Collector) -> bool:
+    """Whether the container ends."""
+    return bool(result["retired"])
+
+
 def usage(result: Mapping[str, Any], answer: Collector) -> Usage:
     """What a sandbox uses."""
     return Usage(

@@ -345,8 +345,21 @@ class RunnerClient:
     # --- the container
 
     async def usage(self) -> Usage:
-        """What the sandbox uses."""
+        """What the sandbox uses; asking is no use of it."""
         return await self._ask({"op": "usage"}, answers.usage)
+
+    async def retire(self, idle: float = 0.0) -> bool:
+        """End the container, unless something runs in it or it was used in the last `idle` seconds; whether it ends."""
+        return await self._ask({"op": "retire", "idle": _milliseconds(idle)}, answers.retired)
+
+    @property
+    def never_begun(self) -> bool:
+        """Whether calls that failed when the channel ended were never begun, and so may be repeated elsewhere."""
+        return self.channel.goodbye in _NOTHING_UNDER_WAY
+
+
+_NOTHING_UNDER_WAY = ("idle", "retired")
+"""Reasons to end that a runner decides for only when nothing is under way."""
 
 
 def _milliseconds(seconds: float) -> int:

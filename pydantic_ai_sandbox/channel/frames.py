@@ -81,16 +81,22 @@ def decode_json(payload: bytes | memoryview) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+_SMALL = 16 * 1024
+"""Bytes of a reader's buffer while little comes: a backend holds a channel for every user, most of whom are quiet."""
+
+_LARGE = HEADER.size + 2 * MAX_PAYLOAD
+"""… while much comes: room for one whole frame and a good part of the next, so that big reads stay big."""
+
+
 class FrameReader:
-    """Cuts a byte stream into frames in a buffer of fixed size, so that no peer can make it grow.
+    """Cuts a byte stream into frames in a buffer of one of two sizes, so that no peer can make it grow further.
 
     `handle(kind, stream, payload)` is called for every frame; `payload` is valid only during the call.
     """
 
     def __init__(self, handle: Callable[[int, int, memoryview], None]) -> None:
         self._handle = handle
-        # Room for one whole frame and a good part of the next, so that big reads stay big.
-        self._buffer = bytearray(HEADER.size + 2 * MAX_PAYLOAD)
+        self._buffer = bytearray(_SMALL)
         self._view = memoryview(self._buffer)
         self._filled = 0
 
@@ -105,6 +111,7 @@ class FrameReader:
             ChannelError: The stream is not one of frames.
         """
         self._filled += count
+        much = self._filled == len(self._buffer)
         start = 0
         while self._filled - start >= HEADER.size:
             length, kind, stream = HEADER.unpack_from(self._buffer, start)
@@ -112,13 +119,25 @@ class FrameReader:
                 raise ChannelError(f"the peer announced a frame of {length} bytes, {MAX_PAYLOAD} are allowed")
             end = start + HEADER.size + length
             if end > self._filled:
+                much = much or end - start > len(self._buffer)
                 break
             self._handle(kind, stream, self._view[start + HEADER.size : end])
             start = end
-        if start:
-            rest = self._filled - start
+        rest = self._filled - start
+        if much and len(self._buffer) < _LARGE:
+            self._move(_LARGE, start)
+        elif count < _SMALL < len(self._buffer) and not rest:
+            self._move(_SMALL, start)
+        elif start:
             self._view[:rest] = self._view[start : self._filled]
-            self._filled = rest
+        self._filled = rest
+
+    def _move(self, size: int, start: int) -> None:
+        """Go on in a buffer of another size."""
+        buffer = bytearray(size)
+        buffer[: self._filled - start] = self._view[start : self._filled]
+        self._buffer = buffer
+        self._view = memoryview(buffer)
 
     def feed(self, data: memoryview) -> None:
         """Handle bytes that arrived elsewhere, as when another protocol wraps the stream."""

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -1209,6 +1210,99 @@ func TestARunningCommandIsUse(t *testing.T) {
 	c := r.dial()
 	c.sh("sleep 2").want(t, m{"exit_code": 0})
 	c.do("ping", m{}).want(t, m{})
+}
+
+func TestLookingIsNoUse(t *testing.T) {
+	r := startRunner(t, "--idle", "1")
+	c := r.dial()
+	began := time.Now()
+	for time.Since(began) < 10*time.Second {
+		select {
+		case <-r.exited:
+			return
+		case <-time.After(50 * time.Millisecond):
+			c.open("usage", m{})
+			c.open("ping", m{})
+		}
+	}
+	t.Error("it was kept alive by being looked at")
+}
+
+func TestRetire(t *testing.T) {
+	r := startRunner(t)
+	c := r.dial()
+	job := c.do("job_start", m{"shell": "sleep 60"})
+	c.do("retire", m{}).want(t, m{"retired": false, "idle": float64(0)})
+	c.do("job_stop", m{"id": job.result["job"].(map[string]any)["id"]})
+	command := c.open("exec", m{"shell": "sleep 60"})
+	c.do("retire", m{"idle": -1}).want(t, m{"retired": false})
+	c.send(wire.Cancel, command.id, nil)
+	command.wait()
+	c.do("retire", m{"idle": 60_000}).want(t, m{"retired": false})
+	c.do("retire", m{"idle": "soon"}).fails(t, "EINVAL")
+	time.Sleep(50 * time.Millisecond)
+	c.do("retire", m{"idle": 20}).want(t, m{"retired": true})
+	select {
+	case <-r.exited:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if code := r.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestWhatIsCutOffByAGoodbyeWasNeverBegun races the end against operations: each has a result and did its work, or
+// has none and did nothing.
+func TestWhatIsCutOffByAGoodbyeWasNeverBegun(t *testing.T) {
+	rounds, cutOff := 40, 0
+	for round := range rounds {
+		r := startRunner(t)
+		user, reaper := r.connect(), r.dial()
+		user.send(wire.Hello, 0, []byte(`{"protocol":1}`))
+		user.next()
+		go func() {
+			for {
+				time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+				reaper.open("retire", m{})
+				select {
+				case <-r.exited:
+					return
+				default:
+				}
+			}
+		}()
+		results := 0
+		for id := uint32(1); ; id++ {
+			user.send(wire.Open, id, []byte(`{"op":"exec","shell":"echo . >> marks"}`))
+			f := user.next()
+			if f.kind == wire.Result {
+				results++
+				if rand.IntN(2) == 0 {
+					time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond)
+				}
+				continue
+			}
+			if f.kind != wire.Goodbye && f.kind != 0 {
+				t.Fatalf("%+v", f)
+			}
+			if f.kind == wire.Goodbye {
+				if string(f.payload) != `{"reason":"retired"}` {
+					t.Errorf("%s", f.payload)
+				}
+				cutOff++
+			}
+			break
+		}
+		<-r.exited
+		marks, _ := os.ReadFile(filepath.Join(r.work, "marks"))
+		if done := strings.Count(string(marks), "."); done != results {
+			t.Errorf("round %d: %d results, %d commands did their work", round, results, done)
+		}
+	}
+	if cutOff < rounds/2 {
+		t.Errorf("only %d of %d ended with a GOODBYE", cutOff, rounds)
+	}
 }
 
 func TestConnect(t *testing.T) {

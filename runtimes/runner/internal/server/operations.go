@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"runner/internal/command"
 	"runner/internal/fault"
@@ -16,6 +17,13 @@ import (
 	"runner/internal/process"
 	"runner/internal/search"
 	"runner/internal/wire"
+)
+
+const (
+	// unread is how long an answer before the end may wait for a peer that does not read.
+	unread = 500 * time.Millisecond
+	// longestIdle is more milliseconds than any container is idle.
+	longestIdle = 1 << 40
 )
 
 // operation is what an `op` names. One that returns an error has not answered.
@@ -37,8 +45,13 @@ var operations = map[string]operation{
 	"realpath":  (*Server).realpath,
 	"glob":      func(_ *Server, m *mux.Stream) error { return search.Glob(m) },
 	"grep":      func(_ *Server, m *mux.Stream) error { return search.Grep(m) },
-	"ping":      (*Server).ping,
-	"usage":     (*Server).usage,
+}
+
+// glances are the operations that are no use of the container: whoever looks after it must not keep it alive by looking.
+var glances = map[string]operation{
+	"ping":   (*Server).ping,
+	"usage":  (*Server).usage,
+	"retire": (*Server).retire,
 }
 
 // changes are the operations that are ordered by path.
@@ -53,10 +66,11 @@ func (s *Server) open(m *mux.Stream) {
 	err := json.Unmarshal(m.Request, &head)
 	change := changes[head.Op]
 	run := operations[head.Op]
+	glance := glances[head.Op]
 	switch {
 	case err != nil:
 		err = fault.Invalid(err.Error())
-	case run == nil && change == nil:
+	case run == nil && change == nil && glance == nil:
 		err = fault.New("ENOSYS", "unknown operation "+strconv.Quote(head.Op))
 	case s.operations.Load() >= maxOperations:
 		err = fault.New("EAGAIN", "too many operations are under way")
@@ -65,21 +79,32 @@ func (s *Server) open(m *mux.Stream) {
 		go m.Fail(err, "")
 		return
 	}
+	if glance != nil {
+		s.operations.Add(1)
+		go s.carry(m, func() error { return glance(s, m) }, func() { s.operations.Add(-1) })
+		return
+	}
+	if !s.clock.Begin() {
+		// The GOODBYE that is about to be sent is the answer: it was never begun.
+		return
+	}
 	s.operations.Add(1)
-	s.clock.Use(1)
 	if change != nil {
 		s.ordered.add(func() { s.line(m, change) })
 		return
 	}
-	go s.carry(m, func() error { return run(s, m) })
+	go s.carry(m, func() error { return run(s, m) }, s.ended)
+}
+
+// ended takes note that an operation is no longer under way.
+func (s *Server) ended() {
+	s.operations.Add(-1)
+	s.clock.Use(-1)
 }
 
 // carry runs an operation to its end.
-func (s *Server) carry(m *mux.Stream, run func() error) {
-	defer func() {
-		s.operations.Add(-1)
-		s.clock.Use(-1)
-	}()
+func (s *Server) carry(m *mux.Stream, run func() error, ended func()) {
+	defer ended()
 	// A mistake of ours in one operation must not end every other one with the container.
 	defer func() {
 		if r := recover(); r != nil {
@@ -95,7 +120,7 @@ func (s *Server) carry(m *mux.Stream, run func() error) {
 func (s *Server) line(m *mux.Stream, change func(*Server, *mux.Stream, *pathRequest) error) {
 	r := &pathRequest{}
 	if err := r.parse(m); err != nil {
-		go s.carry(m, func() error { return err })
+		go s.carry(m, func() error { return err }, s.ended)
 		return
 	}
 	turn := s.order.Join(string(r.Path))
@@ -105,7 +130,7 @@ func (s *Server) line(m *mux.Stream, change func(*Server, *mux.Stream, *pathRequ
 			return mux.ErrCancelled
 		}
 		return change(s, m, r)
-	})
+	}, s.ended)
 }
 
 // queue runs functions one after the other, in the order in which they were added.
@@ -266,7 +291,7 @@ func (s *Server) usage(m *mux.Stream) error {
 	o.IntOrNull("memory", memory).IntOrNull("memory_limit", memoryLimit)
 	o.IntOrNull("pids", pids).IntOrNull("pids_limit", pidsLimit)
 	o.IntOrNull("cpu", c.CPU()).Int("oom_kills", c.Pressure().OOMKills).Int("runner_rss", residentSize())
-	o.Int("uptime", s.clock.Uptime().Milliseconds()).Int("idle", s.clock.IdleBefore().Milliseconds())
+	o.Int("uptime", s.clock.Uptime().Milliseconds()).Int("idle", s.clock.Idle().Milliseconds())
 	o.Int("jobs", int64(s.jobs.Running())).Int("commands", int64(s.commands.Load()))
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(s.config.Workdir, &st); err == nil {
@@ -277,6 +302,26 @@ func (s *Server) usage(m *mux.Stream) error {
 		o.Raw("disk", []byte("null"))
 	}
 	m.Finish(o.Bytes())
+	return nil
+}
+
+// retire ends the container if nobody uses it, and says so before it does.
+func (s *Server) retire(m *mux.Stream) error {
+	var r struct{ Idle int64 }
+	if err := json.Unmarshal(m.Request, &r); err != nil {
+		return fault.Invalid(err.Error())
+	}
+	idle := min(max(r.Idle, 0), longestIdle)
+	retired, rest := s.clock.Retire(time.Duration(idle) * time.Millisecond)
+	if retired {
+		// Whoever asked may not read the answer; the end does not wait for that.
+		time.AfterFunc(unread, s.clock.Depart)
+	}
+	var o wire.Object
+	m.Finish(o.Bool("retired", retired).Int("idle", rest.Milliseconds()).Bytes())
+	if retired {
+		s.clock.Depart()
+	}
 	return nil
 }
 
