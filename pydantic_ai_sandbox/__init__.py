@@ -7,12 +7,14 @@ from .console import ConsoleToolset, create_console_toolset
 from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
 from .errors import (
+    CapacityError,
     ChannelError,
     EditError,
     EngineError,
     EngineUnavailableError,
     ImageBuildError,
     InvalidUserIdError,
+    QuotaExceededError,
     ResourceExhaustedError,
     RuntimeNotFoundError,
     SandboxError,
@@ -45,19 +47,22 @@ from .protocols import (
 )
 from .runtimes import BuildProgress
 from .sandbox import DockerSandbox, RunResult, Sandbox
-from .sessions import Session, SessionManager, UserSandbox
+from .sessions import Checkpoint, Download, Session, SessionManager, StorageUsage, UserSandbox, Waiting
 from .spec import ResourceLimits, RuntimeConfig
 
 __all__ = (
     "BoundedText",
     "BuildProgress",
+    "CapacityError",
     "CauseOfDeath",
     "ChannelError",
+    "Checkpoint",
     "CommandStream",
     "ConsoleToolset",
     "ContainerInfo",
     "DockerEngine",
     "DockerSandbox",
+    "Download",
     "Edit",
     "EditError",
     "EngineError",
@@ -73,6 +78,7 @@ __all__ = (
     "JobInfo",
     "JobOutput",
     "OutputChunk",
+    "QuotaExceededError",
     "ResourceExhaustedError",
     "ResourceLimits",
     "RunResult",
@@ -83,6 +89,7 @@ __all__ = (
     "Session",
     "SessionManager",
     "SpecMismatchError",
+    "StorageUsage",
     "SupportsEdit",
     "SupportsExecution",
     "SupportsGlob",
@@ -94,6 +101,7 @@ __all__ = (
     "TextRange",
     "Usage",
     "UserSandbox",
+    "Waiting",
     "Written",
     "create_console_toolset",
 )

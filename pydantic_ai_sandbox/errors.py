@@ -7,6 +7,8 @@
     │   └── SpecMismatchError             … has the name for a container of other settings
     ├── RuntimeNotFoundError              no runtime of that name        (also LookupError)
     ├── InvalidUserIdError                nobody can have that user id   (also ValueError)
+    ├── CapacityError                     no room for another sandbox    (.limit, .position)
+    ├── QuotaExceededError                a workspace is full            (also OSError; .limit)
     ├── ChannelError                      the stream to the runner broke a rule or broke off
     ├── EditError                         an edit does not apply         (also ValueError)
     └── ResourceExhaustedError            the sandbox ran into one of its limits (.resource, .limit)
@@ -18,13 +20,17 @@ What a command or a file operation does wrong is not here: a non-zero exit code 
 
 from __future__ import annotations
 
+import errno
+
 __all__ = (
+    "CapacityError",
     "ChannelError",
     "EditError",
     "EngineError",
     "EngineUnavailableError",
     "ImageBuildError",
     "InvalidUserIdError",
+    "QuotaExceededError",
     "ResourceExhaustedError",
     "RuntimeNotFoundError",
     "SandboxError",
@@ -62,6 +68,29 @@ class InvalidUserIdError(SandboxError, ValueError):
 
 class RuntimeNotFoundError(SandboxError, LookupError):
     """No runtime has that name."""
+
+
+class CapacityError(SandboxError):
+    """No room for another sandbox came free in time.
+
+    `limit` is how many there may be, `position` the place in the queue that was reached, 1 being the next to be served.
+    """
+
+    def __init__(self, message: str, *, limit: int, position: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.position = position
+
+
+class QuotaExceededError(SandboxError, OSError):
+    """A workspace holds more than its quota, `limit` bytes, so nothing more may be written until something is deleted."""
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(errno.EDQUOT, message)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 class ChannelError(SandboxError):

@@ -9,20 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from .channel.client import RunnerClient
 from .channel.multiplexer import Channel
-from .engines.base import Connection, ContainerInfo, Engine, Progress, UnknownContainerError
+from .engines.base import Connection, ContainerInfo, Engine, Progress, UnknownContainerError, completed
 from .errors import ChannelError
 from .spec import ContainerSpec, RuntimeConfig
 
-__all__ = ("Blueprint", "Lifecycle")
+__all__ = ("Blueprint", "Lifecycle", "Maker", "filled_in")
 
 T = TypeVar("T")
 
@@ -34,10 +33,34 @@ _DEATH_NOTICE = 2.0
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,120}")
 
+_ENDINGS = 5
+"""Times in a row that a session's container may end under a call before the call fails."""
+
 _GOODBYES = {
     "idle": "it ended after not being used for its idle timeout of {idle} s",
     "lifetime": "it reached its maximum lifetime of {lifetime} s",
+    "retired": "it was not in use and had to make room",
 }
+
+
+class Maker(Protocol):
+    """Makes the container of a sandbox that is more than one container, where that takes more than asking the engine."""
+
+    def make(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
+        """The container, and whether it was made just now; blocks.
+
+        Raises:
+            UnknownContainerError: The name belongs to somebody else's.
+        """
+        ...
+
+    def owns(self, info: ContainerInfo) -> bool:
+        """Whether a container is this sandbox's, and not merely one that has its name or its id."""
+        ...
+
+    async def admit(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make an attempt to reach the container, which may call `make`, when it is this sandbox's turn."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +78,10 @@ class Blueprint:
     identity: WorkspaceRef | None = None
     """What the sandbox is, where that is more than one container: a container that has ended is then replaced by a new one
     of the same name. Without it the container is the identity, and its end is the sandbox's."""
-    prepare: Callable[[], object] | None = None
-    """What to do, in a worker thread, before a container is created."""
+    maker: Maker | None = None
+    """Who makes the container; by default the engine alone, at once."""
+    known: Callable[[], ContainerSpec | None] = lambda: None
+    """The spec with its image and its runtime's variables, where somebody found that out a moment ago."""
 
     def container_name(self) -> str:
         """The container's name.
@@ -90,10 +115,10 @@ class Lifecycle:
         self._ref = ref
         self._info: ContainerInfo | None = None
         self._created = False
-        self._image: tuple[str, Mapping[str, str]] | None = None
+        self._filled_in: ContainerSpec | None = None
         self._ended: str | None = None
         self._clients: dict[asyncio.AbstractEventLoop, tuple[RunnerClient, Connection]] = {}
-        self._connecting: dict[asyncio.AbstractEventLoop, asyncio.Task[RunnerClient]] = {}
+        self._connecting: dict[asyncio.AbstractEventLoop, _Connecting] = {}
 
     @property
     def ref(self) -> WorkspaceRef | None:
@@ -113,7 +138,8 @@ class Lifecycle:
     @property
     def transport(self) -> str | None:
         """How the runner is reached, once it is."""
-        return next((connection.transport for _, connection in tuple(self._clients.values())), None)
+        reached = (connection for client, connection in tuple(self._clients.values()) if client.channel.usable)
+        return next((connection.transport for connection in reached), None)
 
     # --- use
 
@@ -129,12 +155,21 @@ class Lifecycle:
         if known is not None and known[0].channel.usable:
             return known[0]
         self._check_ended()
-        task = self._connecting.get(loop)
-        if task is None:
-            task = self._connecting[loop] = loop.create_task(self._connect(loop))
-            task.add_done_callback(lambda _: self._connecting.pop(loop, None))
-        # Shielded: a caller that is cancelled must not take the container away from the others.
-        return await asyncio.shield(task)
+        connecting = self._connecting.get(loop)
+        if connecting is None:
+            connecting = self._connecting[loop] = _Connecting(loop.create_task(self._reach(loop)))
+            connecting.task.add_done_callback(lambda _: self._forget(loop, connecting))
+        try:
+            return await connecting.wait()
+        except asyncio.CancelledError:
+            if connecting.give_up():
+                # Whoever comes next begins anew.
+                self._forget(loop, connecting)
+            raise
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, connecting: _Connecting) -> None:
+        if self._connecting.get(loop) is connecting:
+            del self._connecting[loop]
 
     async def do(self, call: Callable[[RunnerClient], Awaitable[T]]) -> T:
         """Have the runner do something; a channel that breaks off is explained by what became of the container.
@@ -142,11 +177,14 @@ class Lifecycle:
         Raises:
             WorkspaceUnavailableError: The container is gone.
         """
-        client = await self.client()
-        try:
-            return await call(client)
-        except ChannelError as error:
-            raise await self.explain(client, error) from error
+        for _ in range(_ENDINGS):
+            client = await self.client()
+            try:
+                return await call(client)
+            except ChannelError as error:
+                if self._blueprint.identity is None or not client.never_begun:
+                    raise await self.explain(client, error) from error
+        raise WorkspaceUnavailableError("the sandbox is gone: its container ended again and again before it was used")
 
     async def explain(self, client: RunnerClient, error: ChannelError) -> Exception:
         """What is to be raised for a broken channel: that the container is gone if it is, else `error` itself."""
@@ -179,15 +217,22 @@ class Lifecycle:
 
     # --- connecting
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> RunnerClient:
+    async def _reach(self, loop: asyncio.AbstractEventLoop) -> RunnerClient:
         self._forget_closed_loops()
+        for _ in range(_ENDINGS):
+            try:
+                return await self._connect(loop)
+            except _EndedMeanwhileError:
+                continue
+        raise WorkspaceUnavailableError(
+            "the sandbox is gone: its container ended again and again before it was reached"
+        )
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> RunnerClient:
         before = self._clients.pop(loop, None)
-        future = self.engine.submit(self._open)
+        maker = self._blueprint.maker
         try:
-            connection = await asyncio.shield(asyncio.wrap_future(future))
-        except asyncio.CancelledError:
-            future.add_done_callback(_close_connection)
-            raise
+            connection = await (self._opened() if maker is None else maker.admit(self._opened))
         except WorkspaceUnavailableError as error:
             # The runner's own word, if it said one, is better than the engine's "no such container".
             if before is not None and before[0].channel.goodbye is not None:
@@ -200,23 +245,38 @@ class Lifecycle:
         else:
             await loop.create_connection(lambda: protocol, sock=connection.sock)
         client = RunnerClient(channel)
-        self._clients[loop] = (client, connection)
         try:
             await channel.hello(_HELLO_TIMEOUT)
         except ChannelError as error:
-            raise await self.explain(client, error) from error
+            channel.close()
+            explained = await self.explain(client, error)
+            if self._blueprint.identity is not None and isinstance(explained, WorkspaceUnavailableError):
+                raise _EndedMeanwhileError from error
+            raise explained from error
+        except asyncio.CancelledError:
+            channel.close()
+            raise
+        self._clients[loop] = (client, connection)
         return client
+
+    async def _opened(self) -> Connection:
+        return await completed(self.engine.submit(self._open), lambda connection: connection.sock.close())
 
     def _open(self) -> Connection:
         """Make sure that the container is there and runs, and open a stream to it; blocks."""
         # Before the lock, so that ending the sandbox need not wait for an image to be built.
-        if self._ref is None and self._image is None:
-            self._image = self._find_image()
+        if self._ref is None and self._filled_in is None:
+            self._filled_in = self._blueprint.known() or self._fill_in()
         with self._lock:
             try:
                 info = self._info = self._present()
+            except UnknownContainerError as error:
+                raise WorkspaceUnavailableError(f"the sandbox is gone: {error}") from error
+            try:
                 return self.engine.connect(info.id)
             except UnknownContainerError as error:
+                if self._blueprint.identity is not None:
+                    raise _EndedMeanwhileError from error
                 raise WorkspaceUnavailableError(f"the sandbox is gone: {error}") from error
 
     def _present(self) -> ContainerInfo:
@@ -235,7 +295,8 @@ class Lifecycle:
             # Created by us, but its start failed: nothing to look up, only to try again.
             return self._info
         info = self.engine.inspect(id)
-        if not self._blueprint.labels.items() <= info.labels.items():
+        maker = self._blueprint.maker
+        if maker is not None and not maker.owns(info):
             raise UnknownContainerError("its container belongs to somebody else")
         return info
 
@@ -246,13 +307,12 @@ class Lifecycle:
             self.engine.start(info.id)
         return replace(info, running=True, status="running")
 
-    def _find_image(self) -> tuple[str, Mapping[str, str]]:
-        """The image and the environment that its runtime brings; may take minutes, and ends early when the sandbox does."""
+    def _fill_in(self) -> ContainerSpec:
+        """The spec with its image; may take minutes, and ends early when the sandbox does."""
         runtime = self._blueprint.runtime
         if callable(runtime):
             runtime = runtime()
-        image = self.engine.resolve_image(runtime, self._report)
-        return image, runtime.env if isinstance(runtime, RuntimeConfig) else {}
+        return filled_in(self._blueprint.spec, runtime, self.engine.resolve_image(runtime, self._report))
 
     def _report(self, event: Any) -> None:
         # Raising in the midst of it is how pulling or building is broken off.
@@ -265,20 +325,20 @@ class Lifecycle:
             raise WorkspaceUnavailableError(self._ended)
 
     def _create(self) -> ContainerInfo:
-        assert self._image is not None
-        image, runtime_env = self._image
-        blueprint, workspace = self._blueprint, self._blueprint.spec.workspace
-        if blueprint.prepare is not None:
-            blueprint.prepare()
-        uid = blueprint.spec.uid if workspace is None else self.engine.prepare_workspace(workspace)
-        spec = blueprint.spec.model_copy(
-            update={"image": image, "uid": uid, "env": {**runtime_env, **blueprint.spec.env}}
-        )
-        info, self._created = self.engine.create(spec, self._container_name, blueprint.labels)
+        assert self._filled_in is not None
+        info, self._created = self._make(self._filled_in)
         # At once: whatever fails or is cancelled from here on, the container can be found again.
         self._info = info
         self._ref = WorkspaceRef(provider=self.engine.provider, id=info.id)
         return info
+
+    def _make(self, spec: ContainerSpec) -> tuple[ContainerInfo, bool]:
+        blueprint = self._blueprint
+        if blueprint.maker is not None:
+            return blueprint.maker.make(spec, self._container_name)
+        if spec.workspace is not None:
+            spec = spec.model_copy(update={"uid": self.engine.prepare_workspace(spec.workspace)})
+        return self.engine.create(spec, self._container_name, blueprint.labels)
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._clients if loop.is_closed()]:
@@ -334,12 +394,37 @@ class Lifecycle:
 
     async def submit(self, call: Callable[[], T]) -> T:
         """Run blocking work in the engine's threads; it goes on when the caller is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self.engine.submit(call)))
+        return await completed(self.engine.submit(call))
 
 
-def _close_connection(future: Future[Connection]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        future.result().sock.close()
+def filled_in(spec: ContainerSpec, runtime: RuntimeConfig | str, image: str) -> ContainerSpec:
+    """A spec with the image that was found for a runtime, and the variables that the runtime brings."""
+    env = {**runtime.env, **spec.env} if isinstance(runtime, RuntimeConfig) else spec.env
+    return spec.model_copy(update={"image": image, "env": env})
+
+
+class _EndedMeanwhileError(Exception):
+    """The container ended between being found and being reached; nothing was asked of it yet."""
+
+
+class _Connecting:
+    """The way to a runner, taken once for all who wait for it; given up when the last of them is cancelled."""
+
+    def __init__(self, task: asyncio.Task[RunnerClient]) -> None:
+        self.task = task
+        self._waiting = 0
+
+    async def wait(self) -> RunnerClient:
+        self._waiting += 1
+        try:
+            # Shielded: a caller that is cancelled must not take the container away from the others.
+            return await asyncio.shield(self.task)
+        finally:
+            self._waiting -= 1
+
+    def give_up(self) -> bool:
+        """Stop, unless others wait; returns whether it was stopped."""
+        return self._waiting == 0 and self.task.cancel()
 
 
 def _close_channel(loop: asyncio.AbstractEventLoop, channel: Channel, sock: socket.socket) -> None:

@@ -174,6 +174,9 @@ class ContainerSpec(_Frozen):
     """Seconds after which it ends itself in any case; 0: never."""
     persistent: bool = False
     """Whether the container and what it installed outlive its end, to be started again."""
+    disk_quota: Annotated[int, Field(ge=0)] = 0
+    """Bytes that the files in the workspace may occupy, as far as the runner, which looks now and then, can hold it to that;
+    0: any number. Meant for a host directory that nothing better limits."""
     oci_runtime: str | None = None
     """The engine's OCI runtime (`"runsc"` for gVisor); the engine's default when `None`."""
 

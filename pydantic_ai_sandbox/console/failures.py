@@ -2,7 +2,7 @@
 
 | what was raised | what becomes of it |
 |---|---|
-| `WorkspaceUnavailableError`, `EngineError`, `RuntimeNotFoundError` | stays: the run ends, no model can mend that |
+| `WorkspaceUnavailableError`, `EngineError`, `RuntimeNotFoundError`, `CapacityError` | stays: the run ends, no model can mend that |
 | `EditError`, `ValueError` | `ModelRetry`: other arguments may work |
 | other `WorkspaceError`, `SandboxError`, `OSError` | `ToolFailed`: the model reads why and goes on |
 | anything else | stays, so that durable engines can retry it |
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.workspaces import WorkspaceError, WorkspaceUnavailableError
 
-from ..errors import EditError, EngineError, RuntimeNotFoundError, SandboxError
+from ..errors import CapacityError, EditError, EngineError, RuntimeNotFoundError, SandboxError
 from .text import rendered_path, visible
 
 __all__ = ("describe", "translated")
@@ -40,7 +40,7 @@ def translated() -> Generator[None]:
     """Raise what Pydantic AI acts on rightly instead of what a workspace raised."""
     try:
         yield
-    except (WorkspaceUnavailableError, EngineError, RuntimeNotFoundError):
+    except (WorkspaceUnavailableError, EngineError, RuntimeNotFoundError, CapacityError):
         raise
     except EditError as error:
         raise ModelRetry(bounded(str(error))) from error

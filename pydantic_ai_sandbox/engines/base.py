@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from ..channel.multiplexer import Channel
 from ..spec import ContainerSpec, RuntimeConfig
 
-__all__ = ("Connection", "ContainerInfo", "Engine", "Progress", "UnknownContainerError")
+__all__ = ("Connection", "ContainerInfo", "Engine", "Progress", "UnknownContainerError", "completed")
 
 T = TypeVar("T")
 
@@ -109,6 +109,30 @@ class Engine(Protocol):
         """All containers of ours that have these labels."""
         ...
 
+    def named(self, name: str) -> ContainerInfo | None:
+        """The container of that name, whatever state it is in; `None` if there is none.
+
+        Raises:
+            UnknownContainerError: It is not one of ours.
+        """
+        ...
+
+    def rename(self, id: str, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            UnknownContainerError: It is gone.
+            EngineError: The name belongs to another.
+        """
+        ...
+
+    def tidy(self, labels: Mapping[str, str]) -> int:
+        """Remove containers with these labels that ended, or were never started, a while ago; returns how many.
+
+        They end and go by themselves; what remains is what an engine that was restarted, or a maker that was killed, left.
+        """
+        ...
+
     def start(self, id: str) -> None:
         """Start a container; one that runs is fine.
 
@@ -152,3 +176,26 @@ class Engine(Protocol):
     def logs(self, id: str, lines: int) -> str:
         """The last lines that the runner itself wrote."""
         ...
+
+
+async def completed(future: Future[T], abandoned: Callable[[T], object] | None = None) -> T:
+    """The result of work in an engine's thread, which goes on when the caller is cancelled.
+
+    Args:
+        future: What `Engine.submit` returned.
+        abandoned: Called, in any thread, with a result that nobody waits for any more.
+    """
+    waited_for = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waited_for)
+    except asyncio.CancelledError:
+        # Its failure is nobody's any more either, and not to be reported as one that was forgotten.
+        waited_for.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if abandoned is not None:
+            future.add_done_callback(lambda done: _hand_over(done, abandoned))
+        raise
+
+
+def _hand_over(done: Future[T], abandoned: Callable[[T], object]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        abandoned(done.result())

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits, SessionManager
@@ -218,6 +219,7 @@ async def sessions(report: Report) -> None:
         finally:
             for session in await manager.list():
                 await manager.stop(session.user_id)
+            await manager.aclose()
     report.line("get_or_create of a live session", ms(live), "<= 2 ms", live <= 0.002)
     report.line("first result for a new user", ms(fresh))
     report.line("  returning user / new user", f"{returning / fresh:.2f}", "<= 1.1", returning <= 1.1 * fresh)
@@ -247,6 +249,75 @@ async def _first_result(manager: SessionManager, user_id: str) -> None:
     await (await manager.get_or_create(user_id)).run(["true"])
 
 
+async def warm(report: Report) -> None:
+    """What a new user waits for when containers were started ahead."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as folder:
+        cold = SessionManager(workspace_root=f"{folder}/cold", idle_timeout=600)
+        warm = {"python-minimal": 2}
+        async with SessionManager(workspace_root=f"{folder}/warm", idle_timeout=600, warm=warm) as manager:
+            try:
+                times: list[list[float]] = [[], []]
+                for number in range(20):
+                    await _filled(manager, 2)
+                    for how, taken in zip((manager, cold), times, strict=True):
+                        await asyncio.sleep(0.1)
+                        start = time.perf_counter()
+                        await _first_result(how, f"{how is manager}{number}")
+                        taken.append(time.perf_counter() - start)
+                        await how.stop(f"{how is manager}{number}")
+            finally:
+                for how in (manager, cold):
+                    for session in await how.list():
+                        await how.stop(session.user_id)
+                await cold.aclose()
+        claimed, made = (statistics.median(taken) for taken in times)
+        _remove_waiting(manager)
+    report.line("first result for a new user, started ahead", ms(claimed), "<= 20 ms", claimed <= 0.020)
+    report.line("  made on demand / started ahead", f"{made / claimed:.1f}", ">= 8", made >= 8 * claimed)
+
+
+async def _filled(manager: SessionManager, count: int) -> None:
+    """Wait until so many containers wait for users."""
+    folder = manager._directories.own / "warm"
+    while len(list(folder.glob("*/*.ready"))) < count:
+        manager._housekeeper.call()
+        await asyncio.sleep(0.05)
+
+
+def _remove_waiting(manager: SessionManager) -> None:
+    for info in manager._household.warm.waiting():
+        manager._engine.remove(info.id)
+
+
+async def crowd(report: Report) -> None:
+    """What sandboxes cost that nobody uses."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-bench-") as root:
+        manager = SessionManager(workspace_root=root, idle_timeout=600)
+        try:
+            before, own_before = _host_memory(), _own_memory()
+            for count in (50, 100):
+                await asyncio.gather(*(_first_result(manager, f"user{number}") for number in range(count)))
+                await asyncio.sleep(2)
+                each = (before - _host_memory()) / count
+                own = (_own_memory() - own_before) / count
+                report.line(f"memory of the host per idle session, {count} sessions", f"{each / MIB:.1f} MiB")
+                report.line("  of which in this process", f"{own / 1024:.0f} KiB")
+        finally:
+            for session in await manager.list():
+                await manager.stop(session.user_id)
+            await manager.aclose()
+
+
+def _host_memory() -> int:
+    """Bytes that the host still has for programs."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
+
+
+def _own_memory() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 async def processors(report: Report) -> None:
     """The same commands with two processors, for what the limit of one costs."""
     async with running(limits=ResourceLimits(cpus=2)) as sandbox:
@@ -263,5 +334,7 @@ MEASURES: dict[str, Measure] = {
     "concurrency": concurrency,
     "memory": memory,
     "sessions": sessions,
+    "warm": warm,
+    "crowd": crowd,
     "processors": processors,
 }

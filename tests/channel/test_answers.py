@@ -48,6 +48,7 @@ OPERATIONS: dict[str, Callable[[RunnerClient], Awaitable[object]]] = {
         hidden=True,
     ),
     "usage": lambda runner: runner.usage(),
+    "retire": lambda runner: runner.retire(),
 }
 
 MALFORMED: list[tuple[dict[str, Any], bytes]] = [
@@ -81,7 +82,7 @@ json_values = st.recursive(
 
 CONVERSIONS = [
     answers.captured, answers.answered_job, answers.job_output, answers.content, answers.text_range, answers.written,
-    answers.file_stat, answers.glob_result, answers.usage,
+    answers.file_stat, answers.glob_result, answers.usage, answers.retired,
 ]  # fmt: skip
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from pydantic_ai_sandbox import DockerEngine, DockerSandbox
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, SessionManager
 from tests.docker.busybox import ensure_busybox_image, ensure_scratch_image
 
 Transport = Literal["socket", "exec"]
@@ -68,3 +69,24 @@ async def sandbox(make_sandbox: Callable[..., DockerSandbox]) -> AsyncGenerator[
     sandbox = make_sandbox()
     yield sandbox
     await sandbox.aclose()
+
+
+@pytest.fixture
+async def managers(tmp_path: Path, engine: DockerEngine) -> AsyncGenerator[Callable[..., SessionManager]]:
+    """Builds managers over one root, as workers of one backend would; their sandboxes go with the test."""
+    made: list[SessionManager] = []
+
+    def build(**options: Any) -> SessionManager:
+        settings: dict[str, Any] = {"workspace_root": tmp_path / "users", "idle_timeout": IDLE, **options}
+        made.append(SessionManager(**settings))
+        return made[-1]
+
+    yield build
+    for manager in made:
+        await manager.aclose()
+        for info in engine.find(manager._population.namespace_labels):
+            engine.remove(info.id)
+    for storage in {id(manager): manager._directories.storage for manager in made}.values():
+        for path in tmp_path.glob("users*/*"):
+            if path.is_dir() and not path.name.startswith("."):
+                storage.delete(path)

@@ -7,7 +7,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,25 +32,6 @@ from pydantic_ai_sandbox import (
 
 pytestmark = pytest.mark.docker
 
-IDLE = 60
-
-
-@pytest.fixture
-async def managers(tmp_path: Path) -> AsyncGenerator[Callable[..., SessionManager]]:
-    """Builds managers over one root, as workers of one backend would; their sandboxes go with the test."""
-    made: list[SessionManager] = []
-
-    def build(**options: Any) -> SessionManager:
-        settings: dict[str, Any] = {"workspace_root": tmp_path / "users", "idle_timeout": IDLE, **options}
-        made.append(SessionManager(**settings))
-        return made[-1]
-
-    yield build
-    for manager in made:
-        for session in await manager.list():
-            await manager.stop(session.user_id)
-        await manager.aclose()
-
 
 async def test_a_user_gets_one_sandbox_and_files_that_stay(managers: Callable[..., SessionManager]) -> None:
     manager = managers()
@@ -70,7 +51,7 @@ async def test_a_user_gets_one_sandbox_and_files_that_stay(managers: Callable[..
 
 
 async def test_scopes_are_sandboxes_of_their_own_over_the_same_files(managers: Callable[..., SessionManager]) -> None:
-    manager = managers()
+    manager = managers(max_sessions_per_user=2)
     one, two = await asyncio.gather(*(manager.get_or_create("alice", scope=scope) for scope in ("one", "two")))
     await one.write_text("/workspace/f", "shared")
     await one.write_text("/tmp/f", "not shared")
@@ -195,7 +176,7 @@ async def test_deleting_takes_the_files_only_when_told_to(
     await manager.delete("alice", files=False)
     assert (tmp_path / "users/alice/f").read_text() == "x\n"
     await manager.delete("alice", files=True)
-    assert sorted(path.name for path in (tmp_path / "users").iterdir()) == ["bob", "bob.owner.json"]
+    assert sorted(path.name for path in (tmp_path / "users").iterdir()) == [".manager", "bob", "bob.owner.json"]
     assert (tmp_path / "users/bob/f").read_text() == "bob's"
 
 
@@ -275,7 +256,7 @@ WORKER = """
 import asyncio, json, sys
 from pydantic_ai_sandbox import SessionManager
 async def main(root, users, tasks):
-    manager = SessionManager(workspace_root=root, idle_timeout=60)
+    manager = SessionManager(workspace_root=root, idle_timeout=90)
     async def ask(number):
         user = f"user{number % users}"
         sandbox = await manager.get_or_create(user)

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic_ai_sandbox.errors import InvalidUserIdError, SandboxError
 from pydantic_ai_sandbox.sessions.directories import UserDirectories
 from pydantic_ai_sandbox.sessions.identity import container_name, directory_name
+from pydantic_ai_sandbox.sessions.storage import choose_storage
 
 HOSTILE = [
     ".", "..", "../x", "../../etc", "/etc", "/", "a/b", "a\\b", "-rf", "~root", "~", "a~b", "alice~0123", "CON", "nul", "A", "a",
@@ -82,27 +85,51 @@ def test_namespace_user_and_scope_cannot_be_shifted_into_each_other(one: list[st
     assert (names[0] == names[1]) is (one == other)
 
 
+def directories_in(root: Path) -> UserDirectories:
+    return UserDirectories(root, partial(choose_storage, quota=None, require_hard=False))
+
+
+def ensured(directories: UserDirectories, user_id: str) -> Path:
+    with directories.hold(user_id) as home:
+        home.ensure(10001)
+        return home.path
+
+
 @pytest.mark.parametrize("user_id", HOSTILE, ids=ascii)
 def test_a_directory_lies_directly_under_the_root_and_knows_its_owner(tmp_path: Path, user_id: str) -> None:
-    directories = UserDirectories(tmp_path / "root")
-    path = directories.ensure(user_id)
+    directories = directories_in(tmp_path / "root")
+    path = ensured(directories, user_id)
     assert path.parent == tmp_path / "root"
     assert os.path.realpath(path) == str(path)
     assert path.stat().st_mode & 0o777 == 0o700
-    assert directories.ensure(user_id) == path
-    assert directories.owners() == [user_id]
+    assert ensured(directories, user_id) == path
     assert list(path.iterdir()) == []
+    assert json.loads(path.with_name(f"{path.name}.owner.json").read_text()) == {"user_id": user_id}
 
 
 def test_a_directory_of_somebody_else_or_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
-    directories = UserDirectories(tmp_path)
-    directories.ensure("alice")
+    directories = directories_in(tmp_path)
+    ensured(directories, "alice")
     (tmp_path / "bob.owner.json").write_text('{"user_id": "mallory"}')
     with pytest.raises(SandboxError, match="belongs to 'mallory'"):
-        directories.ensure("bob")
+        ensured(directories, "bob")
     (tmp_path / "carol").symlink_to(tmp_path / "alice")
     with pytest.raises(SandboxError, match="not a directory"):
-        directories.ensure("carol")
+        ensured(directories, "carol")
     (tmp_path / "dave.owner.json").write_text("garbage")
     with pytest.raises(SandboxError, match="does not say"):
-        directories.ensure("dave")
+        ensured(directories, "dave")
+
+
+def test_a_user_is_new_once(tmp_path: Path) -> None:
+    directories = directories_in(tmp_path)
+    with directories.hold("alice") as home:
+        assert home.is_new
+        assert not home.exists
+        home.ensure(10001)
+    with directories.hold("alice") as home:
+        assert not home.is_new
+        assert directories.forget(home)
+    assert not directories.is_there("alice")
+    with directories.hold("alice") as home:
+        assert home.is_new

@@ -11,6 +11,7 @@ socket that the tenant put there instead is refused.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 import struct
@@ -22,6 +23,8 @@ __all__ = ("NotReachableError", "NotYetError", "connect_control_socket")
 
 _POLL = 0.001
 """Seconds between looks for a socket that the runner is about to make; it takes a few milliseconds."""
+
+_FIRST_IN_NAMESPACE = re.compile(r"^NSpid:.*\s1$", re.MULTILINE)
 
 _PEER_CREDENTIALS = struct.Struct("3i")
 
@@ -65,6 +68,9 @@ def _process(container_id: str, pid: int) -> Generator[int]:
         # A daemon on another machine has a process of that number too, but not in a cgroup of this name.
         if container_id not in _read(process, "cgroup"):
             raise NotReachableError(f"process {pid} is not the container's: the daemon runs elsewhere")
+        # One that has the number of an earlier run's first process may be the tenant's.
+        if not _FIRST_IN_NAMESPACE.search(_read(process, "status")):
+            raise NotReachableError(f"process {pid} is not the container's first")
         yield process
     finally:
         os.close(process)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import docker.errors
-from pydantic import ValidationError
 
 from ...channel.multiplexer import Channel
 from ...errors import EngineError, SpecMismatchError
 from ...spec import DEFAULT_UID, ContainerSpec, RuntimeConfig
 from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
 from .client import Daemon, connect_daemon
+from .containers import inspected_info, is_left_over, listed_info
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
 from .errors import docker_errors, is_conflict
 from .exec_stream import Demultiplexer, open_exec_stream
@@ -40,11 +40,11 @@ _WORKERS = 8
 _RUNNER_START = 3.0
 """Seconds to wait for a runner's socket, which is there some 10 ms after the container's start, before going around it."""
 
+_REMEMBERED = 4096
+"""Containers whose first process is remembered."""
+
 _REMOVAL = 20.0
 """Seconds that the engine may take to give the name of a container that has ended free again."""
-
-_STALE = 60.0
-"""Seconds after which a container that was created but never started has lost its maker."""
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -78,6 +78,7 @@ class DockerEngine:
         self._workers: ThreadPoolExecutor | None = None
         self._runner_volumes: dict[str, RunnerVolume] = {}
         self._architectures: dict[str, str] = {}
+        self._pids: dict[str, int] = {}
 
     @staticmethod
     def default() -> DockerEngine:
@@ -106,7 +107,7 @@ class DockerEngine:
             if self._api is None:
                 with docker_errors("connect"):
                     self._api = connect_daemon(self._base_url, self._timeout)
-                self._remove_stale(self._api)
+                    _tidy(self._api, {})
             return self._api
 
     # --- images
@@ -165,7 +166,7 @@ class DockerEngine:
     def _adopt(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> ContainerInfo | None:
         """The container that has the name; `None` if it is just going away."""
         try:
-            info = self._describe(self.api().inspect_container(name))
+            info = inspected_info(self.api().inspect_container(name))
         except docker.errors.NotFound:
             return None
         if info.labels != labels:
@@ -179,14 +180,27 @@ class DockerEngine:
         return info
 
     def find(self, labels: Mapping[str, str]) -> list[ContainerInfo]:
-        wanted = [f"{LABEL}.managed", *(f"{OWNER_LABEL}{name}={value}" for name, value in labels.items())]
         with docker_errors("list containers"):
-            listed: list[dict[str, Any]] = self.api().containers(all=True, filters={"label": wanted})
             found: list[ContainerInfo] = []
-            for container in listed:
-                with contextlib.suppress(docker.errors.NotFound, UnknownContainerError):
-                    found.append(self._describe(self.api().inspect_container(container["Id"])))
+            for container in _listed(self.api(), labels):
+                with contextlib.suppress(UnknownContainerError):
+                    found.append(listed_info(container))
         return found
+
+    def named(self, name: str) -> ContainerInfo | None:
+        with docker_errors("inspect a container"):
+            try:
+                return inspected_info(self.api().inspect_container(name))
+            except docker.errors.NotFound:
+                return None
+
+    def rename(self, id: str, name: str) -> None:
+        with docker_errors("rename a container"):
+            self.api().rename(id, name)
+
+    def tidy(self, labels: Mapping[str, str]) -> int:
+        with docker_errors("remove what was left over"):
+            return _tidy(self.api(), labels)
 
     def start(self, id: str) -> None:
         with docker_errors("start a container"):
@@ -197,47 +211,15 @@ class DockerEngine:
         if not _CONTAINER_ID.fullmatch(id):
             raise UnknownContainerError(f"{id[:80]!r} is not a container's id")
         with docker_errors("inspect a container"):
-            return self._describe(self.api().inspect_container(id))
-
-    @staticmethod
-    def _describe(found: dict[str, Any]) -> ContainerInfo:
-        labels: dict[str, str] = found["Config"].get("Labels") or {}
-        name = found["Name"].lstrip("/")
-        try:
-            spec = ContainerSpec.model_validate_json(labels[f"{LABEL}.spec"])
-        except (KeyError, ValidationError) as error:
-            raise UnknownContainerError(f"the container {name!r} is not a sandbox of ours") from error
-        state = found["State"]
-        running = bool(state["Running"]) and not state.get("Dead")
-        return ContainerInfo(
-            id=found["Id"],
-            name=name,
-            spec=spec,
-            running=running,
-            status=state["Status"],
-            labels={
-                key.removeprefix(OWNER_LABEL): value for key, value in labels.items() if key.startswith(OWNER_LABEL)
-            },
-        )
+            return inspected_info(self.api().inspect_container(id))
 
     def stop(self, id: str) -> None:
         with docker_errors("stop a container"):
-            self._unless_gone(lambda: self.api().kill(id))
+            _unless_gone(lambda: self.api().kill(id))
 
     def remove(self, id: str) -> None:
         with docker_errors("remove a container"):
-            self._unless_gone(lambda: self.api().remove_container(id, v=True, force=True))
-
-    @staticmethod
-    def _unless_gone(call: Callable[[], object]) -> None:
-        try:
-            call()
-        except docker.errors.NotFound:
-            pass
-        except docker.errors.APIError as error:
-            # Not running any more, or being removed already.
-            if not is_conflict(error):
-                raise
+            _unless_gone(lambda: self.api().remove_container(id, v=True, force=True))
 
     def pause(self, id: str) -> None:
         with docker_errors("pause a container"):
@@ -265,10 +247,22 @@ class DockerEngine:
     def _connect_socket(self, id: str) -> Connection:
         if not self._daemon_is_local():
             raise NotReachableError("the daemon runs elsewhere")
+        # Asking the daemon takes longer than all the rest, and what it said last time is checked in any case.
+        if (pid := self._pids.get(id)) is not None:
+            with contextlib.suppress(NotReachableError, NotYetError):
+                return self._dial(id, pid, timeout=0.0)
         with docker_errors("inspect a container"):
             found: dict[str, Any] = self.api().inspect_container(id)
         self._require_running(found)
-        sock = connect_control_socket(id, found["State"]["Pid"], SOCKET_DIRECTORY, timeout=_RUNNER_START)
+        pid = found["State"]["Pid"]
+        connection = self._dial(id, pid, timeout=_RUNNER_START)
+        if len(self._pids) >= _REMEMBERED:
+            self._pids.clear()
+        self._pids[id] = pid
+        return connection
+
+    def _dial(self, id: str, pid: int, *, timeout: float) -> Connection:
+        sock = connect_control_socket(id, pid, SOCKET_DIRECTORY, timeout=timeout)
         sock.setblocking(False)
         return Connection(sock=sock, wrap=_unwrapped, transport="socket")
 
@@ -308,14 +302,28 @@ class DockerEngine:
             architecture = self._architectures[image] = _ARCHITECTURES.get(name, name)
         return architecture
 
-    def _remove_stale(self, api: Daemon) -> None:
-        """Remove containers whose maker died between creating and starting them; those that started end by themselves."""
-        with docker_errors("list containers"):
-            filters = {"label": f"{LABEL}.managed", "status": "created"}
-            found: list[dict[str, Any]] = api.containers(all=True, filters=filters)
-            for container in found:
-                if time.time() - container["Created"] > _STALE:
-                    self._unless_gone(partial(api.remove_container, container["Id"], v=True, force=True))
+
+def _listed(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    wanted = [f"{LABEL}.managed", *(f"{OWNER_LABEL}{name}={value}" for name, value in labels.items())]
+    return api.containers(all=True, filters={"label": wanted})
+
+
+def _tidy(api: Daemon, labels: Mapping[str, str]) -> int:
+    left_over = [container["Id"] for container in _listed(api, labels) if is_left_over(container)]
+    for id in left_over:
+        _unless_gone(partial(api.remove_container, id, v=True, force=True))
+    return len(left_over)
+
+
+def _unless_gone(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        # Not running any more, or being removed already.
+        if not is_conflict(error):
+            raise
 
 
 def _unwrapped(channel: Channel) -> Channel:

@@ -76,6 +76,7 @@ def _command(spec: ContainerSpec) -> list[str]:
         "--workdir", WORKSPACE,
         "--idle", str(spec.idle_timeout),
         "--lifetime", str(spec.max_lifetime),
+        *(("--quota", str(spec.disk_quota)) if spec.disk_quota else ()),
     ]  # fmt: skip
 
 

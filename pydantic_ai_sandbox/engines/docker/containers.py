@@ -1,0 +1,67 @@
+"""From Docker's two ways of describing a container, by itself and in a list, to ours."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from pydantic import ValidationError
+
+from ...spec import ContainerSpec
+from ..base import ContainerInfo, UnknownContainerError
+from .hardening import LABEL, OWNER_LABEL
+
+__all__ = ("inspected_info", "is_left_over", "listed_info")
+
+_STALE = 60.0
+"""Seconds after which a container that was never started has lost its maker, and one that ended its remover."""
+
+
+def inspected_info(found: dict[str, Any]) -> ContainerInfo:
+    """What an inspected container is.
+
+    Raises:
+        UnknownContainerError: It is not one of ours.
+    """
+    state = found["State"]
+    return _info(
+        found["Id"],
+        found["Name"],
+        found["Config"].get("Labels") or {},
+        running=bool(state["Running"]) and not state.get("Dead"),
+        status=state["Status"],
+    )
+
+
+def listed_info(found: dict[str, Any]) -> ContainerInfo:
+    """What a container in a list is.
+
+    Raises:
+        UnknownContainerError: It is not one of ours.
+    """
+    # Names of links to other containers come with the own one; it is the one without a further slash.
+    name = next((name for name in found["Names"] if name.count("/") == 1), found["Id"])
+    status = found["State"]
+    running = status in ("running", "paused", "restarting")
+    return _info(found["Id"], name, found["Labels"] or {}, running=running, status=status)
+
+
+def _info(id: str, name: str, labels: dict[str, str], *, running: bool, status: str) -> ContainerInfo:
+    name = name.lstrip("/")
+    try:
+        spec = ContainerSpec.model_validate_json(labels[f"{LABEL}.spec"])
+    except (KeyError, ValidationError) as error:
+        raise UnknownContainerError(f"the container {name!r} is not a sandbox of ours") from error
+    owner = {key.removeprefix(OWNER_LABEL): value for key, value in labels.items() if key.startswith(OWNER_LABEL)}
+    return ContainerInfo(id=id, name=name, spec=spec, running=running, status=status, labels=owner)
+
+
+def is_left_over(container: dict[str, Any]) -> bool:
+    """Whether a listed container's maker died before starting it, or an engine that was restarted forgot to remove it."""
+    if time.time() - container["Created"] <= _STALE:
+        return False
+    if container["State"] in ("exited", "dead"):
+        with contextlib.suppress(UnknownContainerError):
+            return not listed_info(container).spec.persistent
+    return container["State"] == "created"

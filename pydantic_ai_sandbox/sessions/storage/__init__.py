@@ -1,0 +1,7 @@
+"""How users' directories are kept: as plain ones, or each in a file system of its own."""
+
+from .base import MANAGER_FOLDER, Level, Storage, StorageUsage
+from .choosing import choose_storage
+from .plain import PlainStorage
+
+__all__ = ("MANAGER_FOLDER", "Level", "PlainStorage", "Storage", "StorageUsage", "choose_storage")
