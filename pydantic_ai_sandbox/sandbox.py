@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import math
 import posixpath
@@ -26,7 +27,7 @@ from .channel.client import RunnerClient, command_request
 from .editing import changed_since_read, replace_text
 from .engines.base import ContainerInfo, Engine, Progress
 from .engines.docker import DockerEngine
-from .errors import ChannelError, EditError
+from .errors import ChannelError, EditError, QuotaExceededError
 from .lifecycle import Blueprint, Lifecycle
 from .processes import SandboxJob, SandboxStream
 from .protocols import (
@@ -143,6 +144,14 @@ class Sandbox:
         """Remove the container, whoever created it."""
         await self._lifecycle.destroy()
 
+    async def retire(self, idle: float = 0.0) -> bool:
+        """End the container, unless something runs in it or it was used in the last `idle` seconds; returns whether it ended.
+
+        Being used and being ended exclude each other: what is asked of it at the same moment either keeps it, or finds it
+        gone before it began.
+        """
+        return await self._do(lambda runner: runner.retire(idle))
+
     async def pause(self) -> None:
         """Freeze every process; operations wait until `resume`."""
         info = await self._present()
@@ -174,7 +183,12 @@ class Sandbox:
         return self._lifecycle.info
 
     async def _do(self, call: Callable[[RunnerClient], Awaitable[T]]) -> T:
-        return await self._lifecycle.do(call)
+        try:
+            return await self._lifecycle.do(call)
+        except OSError as error:
+            if error.errno == errno.EDQUOT and self._quota():
+                raise self._over_quota("the file was not written") from error
+            raise
 
     # --- commands
 
@@ -201,12 +215,15 @@ class Sandbox:
         Raises:
             WorkspaceTimeoutError: It ran into `timeout`; the error has its output so far.
             WorkspaceOutputLimitError: It printed more than `limits.output`; the error has the beginning.
+            QuotaExceededError: It filled the workspace beyond its quota.
             FileNotFoundError, NotADirectoryError: `cwd` is missing or not a directory.
             ResourceExhaustedError: The sandbox has no process left to run it with.
         """
         captured = await self._capture(command, shell, env, timeout, cwd, stdin, None)
         ended = captured.ended
         stdout, stderr = _decode(captured.stdout), _decode(captured.stderr)
+        if ended.cause == "disk_quota":
+            raise self._over_quota("the command was stopped")
         if ended.cause == "timeout":
             raise WorkspaceTimeoutError(
                 f"command timed out after {timeout:g} s; its process tree was killed", stdout=stdout, stderr=stderr
@@ -564,6 +581,17 @@ class Sandbox:
         info = self._lifecycle.info
         return info.spec.limits if info is not None else ResourceLimits()
 
+    def _quota(self) -> int:
+        info = self._lifecycle.info
+        return info.spec.disk_quota if info is not None else 0
+
+    def _over_quota(self, what: str) -> QuotaExceededError:
+        limit = self._quota()
+        return QuotaExceededError(
+            f"{what}: the workspace holds more than its {readable_size(limit)}; delete files before writing more",
+            limit=limit,
+        )
+
     def _limit(self, cause: CauseOfDeath) -> str | None:
         limits = self._limits()
         match cause:
@@ -573,6 +601,8 @@ class Sandbox:
                 return f"{limits.pids} processes"
             case "output_limit":
                 return readable_size(limits.output_stop)
+            case "disk_quota":
+                return f"{readable_size(self._quota())} in the workspace"
             case _:
                 return None
 
