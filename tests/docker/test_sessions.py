@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -248,62 +245,6 @@ async def _container_id(manager: SessionManager) -> WorkspaceRef:
     info = (await manager.get_or_create("alice")).info
     assert info is not None
     return WorkspaceRef(provider="pydantic-ai-sandbox-docker", id=info.id)
-
-
-# --- many workers
-
-WORKER = """
-import asyncio, json, sys
-from pydantic_ai_sandbox import SessionManager
-async def main(root, users, tasks):
-    manager = SessionManager(workspace_root=root, idle_timeout=90)
-    async def ask(number):
-        user = f"user{number % users}"
-        sandbox = await manager.get_or_create(user)
-        return user, (await sandbox.run("hostname; cat /proc/sys/kernel/random/boot_id >/dev/null; echo $$", shell=True)).exit_code
-    answers = await asyncio.gather(*(ask(number) for number in range(tasks)))
-    print(json.dumps([len(answers), sum(code for _, code in answers)]), flush=True)
-    if len(sys.argv) > 4:
-        await asyncio.sleep(600)
-asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-"""
-
-
-async def start_worker(root: Path, users: int, tasks: int, *more: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WORKER, str(root), str(users), str(tasks), *more, stdout=asyncio.subprocess.PIPE
-    )
-
-
-@pytest.mark.slow
-async def test_four_workers_that_ask_for_twenty_users_at_once_make_twenty_containers(
-    managers: Callable[..., SessionManager], tmp_path: Path
-) -> None:
-    manager = managers()
-    workers = await asyncio.gather(*(start_worker(tmp_path / "users", 20, 50) for _ in range(4)))
-    for worker in workers:
-        out, _ = await worker.communicate()
-        assert json.loads(out) == [50, 0]
-    sessions = await manager.list()
-    assert sorted(session.user_id for session in sessions) == sorted(f"user{n}" for n in range(20))
-
-
-@pytest.mark.slow
-async def test_a_worker_that_is_killed_at_any_moment_leaves_no_duplicate_and_no_hole(
-    managers: Callable[..., SessionManager], tmp_path: Path
-) -> None:
-    manager = managers()
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    moments = random.Random(seed)
-    for _ in range(5):
-        worker = await start_worker(tmp_path / "users", 5, 20, "stay")
-        await asyncio.sleep(0.5 + 2 * moments.random())
-        worker.kill()
-        await worker.wait()
-        results = await asyncio.gather(*(manager.get_or_create(f"user{n}") for n in range(5)))
-        assert [(await sandbox.run(["true"])).exit_code for sandbox in results] == [0] * 5
-        assert sorted(session.user_id for session in await manager.list()) == [f"user{n}" for n in range(5)]
 
 
 async def test_attaching_by_a_container_ref_is_for_whoever_holds_the_engine(
