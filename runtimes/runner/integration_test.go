@@ -200,6 +200,7 @@ func (c *client) receive() {
 			}
 			c.calls = map[uint32]*call{}
 			c.mu.Unlock()
+			c.nc.Close()
 			return
 		}
 		c.mu.Unlock()
@@ -1255,53 +1256,82 @@ func TestRetire(t *testing.T) {
 // TestWhatIsCutOffByAGoodbyeWasNeverBegun races the end against operations: each has a result and did its work, or
 // has none and did nothing.
 func TestWhatIsCutOffByAGoodbyeWasNeverBegun(t *testing.T) {
-	rounds, cutOff := 40, 0
-	for round := range rounds {
-		r := startRunner(t)
-		user, reaper := r.connect(), r.dial()
-		user.send(wire.Hello, 0, []byte(`{"protocol":1}`))
-		user.next()
-		go func() {
-			for {
-				time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
-				reaper.open("retire", m{})
-				select {
-				case <-r.exited:
-					return
-				default:
+	for round := range 40 {
+		t.Run(fmt.Sprint("retired ", round), func(t *testing.T) {
+			t.Parallel()
+			r := startRunner(t)
+			user, reaper := r.greeted(), r.dial()
+			go func() {
+				for {
+					time.Sleep(time.Duration(rand.IntN(5000)) * time.Microsecond)
+					reaper.open("retire", m{})
+					select {
+					case <-r.exited:
+						return
+					default:
+					}
 				}
-			}
-		}()
-		results := 0
-		for id := uint32(1); ; id++ {
-			user.send(wire.Open, id, []byte(`{"op":"exec","shell":"echo . >> marks"}`))
-			f := user.next()
-			if f.kind == wire.Result {
-				results++
-				if rand.IntN(2) == 0 {
+			}()
+			raceTheEnd(t, r, user, "retired", func() {
+				if rand.IntN(3) == 0 {
 					time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond)
 				}
+			})
+		})
+	}
+	for round := range 8 {
+		t.Run(fmt.Sprint("idle ", round), func(t *testing.T) {
+			t.Parallel()
+			r := startRunner(t, "--idle", "0.2")
+			raceTheEnd(t, r, r.greeted(), "idle", func() {
+				time.Sleep(197*time.Millisecond + time.Duration(rand.IntN(6000))*time.Microsecond)
+			})
+		})
+	}
+}
+
+// greeted is a connection whose frames the test reads itself.
+func (r *runner) greeted() *client {
+	c := r.connect()
+	c.send(wire.Hello, 0, []byte(`{"protocol":1}`))
+	if f := c.next(); f.kind != wire.Hello {
+		r.t.Fatalf("instead of HELLO: %+v", f)
+	}
+	return c
+}
+
+// raceTheEnd runs commands, up to four at a time, until the runner ends, and compares what was answered with what was
+// done.
+func raceTheEnd(t *testing.T, r *runner, user *client, reason string, pause func()) {
+	t.Helper()
+	id, answered := uint32(0), 0
+	for ended := false; !ended; {
+		burst := 1 + rand.IntN(4)
+		for range burst {
+			id++
+			user.send(wire.Open, id, []byte(`{"op":"exec","shell":"echo . >> marks"}`))
+		}
+		for range burst {
+			f := user.next()
+			if f.kind == wire.Result {
+				answered++
 				continue
 			}
-			if f.kind != wire.Goodbye && f.kind != 0 {
-				t.Fatalf("%+v", f)
+			if string(f.payload) != `{"reason":"`+reason+`"}` {
+				t.Errorf("instead of a GOODBYE: %+v", f)
 			}
-			if f.kind == wire.Goodbye {
-				if string(f.payload) != `{"reason":"retired"}` {
-					t.Errorf("%s", f.payload)
-				}
-				cutOff++
-			}
+			ended = true
 			break
 		}
-		<-r.exited
-		marks, _ := os.ReadFile(filepath.Join(r.work, "marks"))
-		if done := strings.Count(string(marks), "."); done != results {
-			t.Errorf("round %d: %d results, %d commands did their work", round, results, done)
+		if !ended {
+			pause()
 		}
 	}
-	if cutOff < rounds/2 {
-		t.Errorf("only %d of %d ended with a GOODBYE", cutOff, rounds)
+	user.nc.Close()
+	<-r.exited
+	marks, _ := os.ReadFile(filepath.Join(r.work, "marks"))
+	if done := strings.Count(string(marks), "."); done != answered {
+		t.Errorf("%d results, %d commands did their work", answered, done)
 	}
 }
 
@@ -1340,6 +1370,30 @@ func TestConnect(t *testing.T) {
 	}
 	if took := time.Since(began); took < time.Second || took > 4*time.Second {
 		t.Errorf("gave up after %v", took)
+	}
+}
+
+func TestARelayPassesTheGoodbyeOnBeforeItDies(t *testing.T) {
+	for range 8 {
+		r := startRunner(t)
+		reaper := r.dial()
+		relay := exec.Command(binaryPath, "connect", "--abstract", r.abstract)
+		in, _ := relay.StdinPipe()
+		out, _ := relay.StdoutPipe()
+		if err := relay.Start(); err != nil {
+			t.Fatal(err)
+		}
+		c := &client{t: t, r: bufio.NewReader(out)}
+		in.Write(wire.AppendFrame(nil, wire.Hello, 0, []byte(`{"protocol":1}`)))
+		c.next()
+		reaper.do("retire", m{}).want(t, m{"retired": true})
+		// It is sending while it is told.
+		in.Write(wire.AppendFrame(nil, wire.Open, 1, []byte(`{"op":"exec","shell":"true"}`)))
+		if f := c.next(); f.kind != wire.Goodbye {
+			t.Errorf("%+v", f)
+		}
+		in.Close()
+		relay.Wait()
 	}
 }
 

@@ -134,7 +134,9 @@ func (c *Clock) pause(now, last time.Time, busy bool, tidied time.Time) time.Dur
 	if !busy && !last.After(tidied) {
 		pause = 30 * time.Second
 	}
-	if c.idle > 0 && !busy {
+	if c.idle > 0 && busy {
+		pause = min(pause, c.idle)
+	} else if c.idle > 0 {
 		pause = min(pause, c.idle-now.Sub(last))
 	}
 	if c.lifetime > 0 {

@@ -20,8 +20,8 @@ const (
 	MaxStreams = 1024
 	// greeting is how long a peer may take to say HELLO, so that silent connections do not fill the table.
 	greeting = 10 * time.Second
-	// farewell bounds how long a GOODBYE may wait for a peer that does not read.
-	farewell = 500 * time.Millisecond
+	// Farewell bounds how long a GOODBYE may wait for a peer that does not read, and for the peer to hang up after it.
+	Farewell = 500 * time.Millisecond
 )
 
 var errProtocol = errors.New("another protocol version")
@@ -30,6 +30,8 @@ var errProtocol = errors.New("another protocol version")
 type Conn struct {
 	nc   net.Conn
 	open func(*Stream)
+
+	served chan struct{}
 
 	mu      sync.Mutex
 	streams map[uint32]*Stream
@@ -44,12 +46,13 @@ type Conn struct {
 // NewConn wraps an accepted connection; open is called for every operation, must not block, and the operation must end
 // with exactly one Finish or Fail.
 func NewConn(nc net.Conn, open func(*Stream)) *Conn {
-	return &Conn{nc: nc, open: open, streams: make(map[uint32]*Stream)}
+	return &Conn{nc: nc, open: open, served: make(chan struct{}), streams: make(map[uint32]*Stream)}
 }
 
 // Serve greets the peer and reads until the connection ends; then every operation that is left is cancelled. The
 // returned error says why it ended; io.EOF is the ordinary end.
 func (c *Conn) Serve(hello []byte) error {
+	defer close(c.served)
 	err := c.serve(hello)
 	switch {
 	case errors.Is(err, errProtocol):
@@ -274,9 +277,17 @@ func (c *Conn) forget(s *Stream) bool {
 	return first
 }
 
-// Goodbye says why the connection ends and closes it.
+// Goodbye says why the connection ends, as the last thing that is sent on it. Only this direction is closed: a peer that
+// is just sending would otherwise fail at that, and never read why.
 func (c *Conn) Goodbye(payload []byte) {
-	c.nc.SetWriteDeadline(time.Now().Add(farewell))
+	c.nc.SetWriteDeadline(time.Now().Add(Farewell))
 	c.write(wire.Goodbye, 0, payload)
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite()
+		return
+	}
 	c.nc.Close()
 }
+
+// Served is closed when the connection has ended.
+func (c *Conn) Served() <-chan struct{} { return c.served }

@@ -227,7 +227,7 @@ func (s *Server) end(reason string) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			conn.Goodbye(payload)
+			part(conn, payload)
 		}()
 	}
 	s.mu.Unlock()
@@ -236,4 +236,14 @@ func (s *Server) end(reason string) {
 		os.Remove(s.config.Socket)
 	}
 	process.KillAll(func(int, int) bool { return false })
+}
+
+// part says GOODBYE and waits a moment for the peer to hang up: a relay dies with this process, and must have passed the
+// reason on by then.
+func part(conn *mux.Conn, payload []byte) {
+	conn.Goodbye(payload)
+	select {
+	case <-conn.Served():
+	case <-time.After(mux.Farewell):
+	}
 }
