@@ -352,6 +352,37 @@ class RunnerClient:
         """End the container, unless something runs in it or it was used in the last `idle` seconds; whether it ends."""
         return await self._ask({"op": "retire", "idle": _milliseconds(idle)}, answers.retired)
 
+    @asynccontextmanager
+    async def freeze(self, timeout: float = 60.0) -> AsyncGenerator[None]:
+        """Let no process run and nothing change the workspace in here; files can be read, and processes killed.
+
+        Args:
+            timeout: Seconds, at most 600, after which everything goes on even if we do not get here any more.
+
+        Raises:
+            ChannelError: The channel closed, or everything went on before the end.
+            TimeoutError: Not everything could be stopped.
+            OSError: With `EBUSY`: everything is frozen already.
+        """
+        flow = Flow()
+        request = {"op": "freeze", "timeout": _milliseconds(timeout)}
+        stream = await self.channel.open(request, flow, deadline=timeout + _ANSWER_DEADLINE)
+        try:
+            with _errors():
+                if await flow.next(stream) is None:
+                    await stream.future
+            held = not stream.future.done()
+            if held:
+                yield
+                held = not stream.future.done()
+                stream.end()
+            with _errors():
+                await stream.future
+            if not held:
+                raise ChannelError(f"the sandbox was not frozen any more: {timeout:g} s were not enough")
+        finally:
+            stream.abandon()
+
     @property
     def never_begun(self) -> bool:
         """Whether calls that failed when the channel ended were never begun, and so may be repeated elsewhere."""

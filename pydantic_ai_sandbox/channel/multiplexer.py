@@ -180,7 +180,7 @@ class Channel(asyncio.BufferedProtocol):
         self.peer: Mapping[str, Any] = {}
         """What the runner said of itself."""
         self.goodbye: str | None = None
-        """Why the runner ended, if it said so (`"idle"`, `"lifetime"`)."""
+        """Why the runner ended, if it said so (`"idle"`, `"lifetime"`, `"retired"`); set before anything fails of it."""
 
     # --- life
 
@@ -221,7 +221,7 @@ class Channel(asyncio.BufferedProtocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        reason = f": it ended ({self.goodbye})" if self.goodbye else f": {exc}" if exc else ""
+        reason = f": {exc}" if exc else ""
         self._fail(ChannelError(f"the connection to the sandbox's runner broke off{reason}"))
 
     def _fail(self, error: BaseException) -> None:
@@ -422,6 +422,8 @@ class Channel(asyncio.BufferedProtocol):
             self._hello.set_result(decode_json(payload))
         elif kind == Kind.GOODBYE:
             self.goodbye = str(decode_json(payload).get("reason", "no reason given"))[:100]
+            # It is the last that comes, and whoever fails now may ask why.
+            self._fail(ChannelError(f"the connection to the sandbox's runner broke off: it ended ({self.goodbye})"))
         else:
             raise ChannelError(f"the peer sent a frame of kind {kind} where none belongs")
 

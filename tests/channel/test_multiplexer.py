@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
+from pydantic_ai_sandbox.channel.client import RunnerClient
 from pydantic_ai_sandbox.channel.frames import HEADER, MAX_PAYLOAD, WINDOW, Kind
 from pydantic_ai_sandbox.channel.multiplexer import MAX_STREAMS, Channel, PeerError
 from pydantic_ai_sandbox.channel.sinks import Collector, Flow
@@ -136,6 +138,115 @@ async def test_a_connection_that_breaks_off_fails_what_is_under_way_and_what_com
         assert not channel.usable
         with pytest.raises(ChannelError):
             await channel.call(PING, Collector(0))
+
+
+@pytest.mark.parametrize(
+    ("reason", "never_begun"), [("idle", True), ("retired", True), ("lifetime", False), ("error", False), (None, False)]
+)
+async def test_whoever_is_cut_off_can_tell_whether_it_was_ever_begun(reason: str | None, never_begun: bool) -> None:
+    async with connected() as (channel, peer):
+        runner = RunnerClient(channel)
+
+        async def cut_off() -> tuple[str | None, bool]:
+            with pytest.raises(ChannelError):
+                await runner.make_dir("/d")
+            return channel.goodbye, runner.never_begun
+
+        calls = [asyncio.create_task(cut_off()) for _ in range(3)]
+        for _ in calls:
+            await peer.read_until(Kind.OPEN)
+        assert not runner.never_begun
+        # The peer does not even hang up: what it says is enough.
+        if reason is None:
+            peer.close()
+        else:
+            peer.send(Kind.GOODBYE, 0, {"reason": reason})
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*calls) == [(reason, never_begun)] * 3
+        assert await cut_off() == (reason, never_begun)
+
+
+async def test_a_freeze_begins_when_the_runner_says_so_and_ends_with_its_context() -> None:
+    async with connected() as (channel, peer):
+        frozen, thaw = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            async with RunnerClient(channel).freeze(5):
+                frozen.set()
+                await thaw.wait()
+
+        task = asyncio.create_task(hold())
+        stream, request = await peer.read_until(Kind.OPEN)
+        assert json.loads(request) == {"op": "freeze", "timeout": 5000}
+        await asyncio.sleep(0.05)
+        assert not frozen.is_set()
+        peer.send(Kind.DATA, stream, b"\1")
+        async with asyncio.timeout(5):
+            await frozen.wait()
+            thaw.set()
+            assert (await peer.read_until(Kind.END))[0] == stream
+            assert not task.done()
+            peer.send(Kind.RESULT, stream, {"frozen": 3, "duration": 5})
+            await task
+
+
+async def test_a_freeze_that_ended_too_early_is_no_success() -> None:
+    async with connected() as (channel, peer):
+
+        async def hold() -> None:
+            async with RunnerClient(channel).freeze(5):
+                peer.send(Kind.RESULT, 1, {"frozen": 3, "duration": 5000})
+                await asyncio.sleep(0.05)
+
+        task = asyncio.create_task(hold())
+        await peer.read_until(Kind.OPEN)
+        peer.send(Kind.DATA, 1, b"\1")
+        with pytest.raises(ChannelError, match="5 s were not enough"):
+            async with asyncio.timeout(5):
+                await task
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((Kind.ERROR, {"code": "EBUSY", "message": "everything is frozen already"}), OSError),
+        ((Kind.ERROR, {"code": "ETIMEDOUT", "message": "not everything could be stopped in time"}), TimeoutError),
+        ((Kind.RESULT, {}), ChannelError),
+        ((Kind.GOODBYE, {"reason": "lifetime"}), ChannelError),
+    ],
+)
+async def test_a_freeze_that_does_not_hold_never_enters_its_context(
+    answer: tuple[Kind, dict[str, str]], error: type[Exception]
+) -> None:
+    async with connected() as (channel, peer):
+
+        async def hold() -> None:
+            async with RunnerClient(channel).freeze():
+                pytest.fail("nothing is frozen")
+
+        task = asyncio.create_task(hold())
+        stream, _ = await peer.read_until(Kind.OPEN)
+        kind, payload = answer
+        peer.send(kind, 0 if kind is Kind.GOODBYE else stream, payload)
+        with pytest.raises(error):
+            async with asyncio.timeout(5):
+                await task
+
+
+async def test_whoever_fails_inside_a_freeze_thaws_without_waiting() -> None:
+    async with connected() as (channel, peer):
+
+        async def hold() -> None:
+            async with RunnerClient(channel).freeze():
+                raise KeyError
+
+        task = asyncio.create_task(hold())
+        stream, _ = await peer.read_until(Kind.OPEN)
+        peer.send(Kind.DATA, stream, b"\1")
+        with pytest.raises(KeyError):
+            async with asyncio.timeout(5):
+                await task
+        assert (await peer.read_until(Kind.CANCEL))[0] == stream
 
 
 @pytest.mark.parametrize(

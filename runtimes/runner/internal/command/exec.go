@@ -11,6 +11,7 @@ import (
 
 	"runner/internal/cgroup"
 	"runner/internal/fault"
+	"runner/internal/gate"
 	"runner/internal/launch"
 	"runner/internal/mux"
 	"runner/internal/pipe"
@@ -61,12 +62,13 @@ func Exec(l *launch.Launcher, devNull int, s *mux.Stream) {
 		s.Fail(err, "")
 		return
 	}
-	e := &execution{launcher: l, stream: s, began: time.Now(), before: l.Cgroup.Pressure()}
-	if err := e.prepare(&r); err != nil {
-		s.Fail(err, "")
+	if !l.Gate.Enter(gate.Start, s.Done()) {
+		s.Fail(mux.ErrCancelled, "")
 		return
 	}
-	refusal, err := e.start(c, r.Stdin, devNull)
+	e := &execution{launcher: l, stream: s, began: time.Now(), before: l.Cgroup.Pressure()}
+	refusal, err := e.begin(c, &r, devNull)
+	l.Gate.Leave(gate.Start)
 	switch {
 	case err != nil:
 		s.Fail(err, "")
@@ -88,6 +90,14 @@ type execution struct {
 	process  *process.Process
 }
 
+// begin starts the command, or returns why that is refused.
+func (e *execution) begin(c *launch.Command, r *request, devNull int) (*launch.Refusal, error) {
+	if err := e.prepare(r); err != nil {
+		return nil, err
+	}
+	return e.start(c, r.Stdin, devNull)
+}
+
 func (e *execution) prepare(r *request) error {
 	keep, stop := int64(defaultKeep), int64(defaultStop)
 	if r.Keep != nil {
@@ -106,7 +116,7 @@ func (e *execution) prepare(r *request) error {
 	if r.Live {
 		o.live = e.stream
 	} else if r.Spill != nil {
-		o.spill = &spill{path: string(*r.Spill)}
+		o.spill = &spill{path: string(*r.Spill), gate: e.launcher.Gate, cancelled: e.stream.Done()}
 	}
 	return nil
 }
@@ -177,7 +187,7 @@ func (e *execution) run(timeout *int64) {
 	}
 	stopped := e.wait(timeout)
 	if stopped != "" {
-		process.StopSession(e.process.Pid)
+		process.StopSession(e.process.Pid, e.launcher.Gate)
 		e.linger()
 	}
 	for _, source := range e.sources {

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"runner/internal/files"
+	"runner/internal/gate"
 	"runner/internal/mux"
 	"runner/internal/wire"
 )
@@ -136,6 +137,9 @@ type spill struct {
 	// order holds the lengths of what arrived, in turns: stdout, stderr, stdout, …
 	order  []uint32
 	failed bool
+
+	gate      *gate.Gate
+	cancelled <-chan struct{}
 }
 
 // add is called before p is added to the streams.
@@ -167,7 +171,12 @@ func (s *spill) remember(which, n int) {
 }
 
 func (s *spill) begin(streams *[2]capture) {
+	if !s.gate.Enter(gate.Change, s.cancelled) {
+		s.failed = true
+		return
+	}
 	file, err := files.CreateAppender(s.path)
+	s.gate.Leave(gate.Change)
 	if err != nil {
 		s.failed = true
 		return
@@ -187,10 +196,24 @@ func (s *spill) write(p []byte) {
 	if s.failed || len(p) == 0 {
 		return
 	}
-	if err := s.file.Append(p); err != nil {
+	if !s.gate.Enter(gate.Change, s.cancelled) {
 		s.failed = true
-		s.file.Remove()
+		go s.remove()
+		return
 	}
+	err := s.file.Append(p)
+	s.gate.Leave(gate.Change)
+	if err != nil {
+		s.failed = true
+		s.remove()
+	}
+}
+
+// remove gives the file up, as soon as files may change.
+func (s *spill) remove() {
+	s.gate.Enter(gate.Change, nil)
+	s.file.Remove()
+	s.gate.Leave(gate.Change)
 }
 
 // finish closes the file and tells whether it holds everything.

@@ -81,5 +81,5 @@ var names = [...]struct {
 	{syscall.EMFILE, "EMFILE"}, {syscall.ENFILE, "ENFILE"}, {syscall.EXDEV, "EXDEV"}, {syscall.ENXIO, "ENXIO"},
 	{syscall.ENODEV, "ENODEV"}, {syscall.EMLINK, "EMLINK"}, {syscall.ETXTBSY, "ETXTBSY"}, {syscall.EPIPE, "EPIPE"},
 	{syscall.EOVERFLOW, "EOVERFLOW"}, {syscall.ENOSYS, "ENOSYS"}, {syscall.EOPNOTSUPP, "EOPNOTSUPP"},
-	{syscall.ESTALE, "ESTALE"}, {syscall.E2BIG, "E2BIG"}, {syscall.ENOEXEC, "ENOEXEC"}, {syscall.ESRCH, "ESRCH"},
+	{syscall.ESTALE, "ESTALE"}, {syscall.ETIMEDOUT, "ETIMEDOUT"}, {syscall.E2BIG, "E2BIG"}, {syscall.ENOEXEC, "ENOEXEC"}, {syscall.ESRCH, "ESRCH"},
 }

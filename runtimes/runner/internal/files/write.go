@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"runner/internal/fault"
+	"runner/internal/gate"
 	"runner/internal/mux"
 	"runner/internal/sys"
 	"runner/internal/threads"
@@ -21,29 +22,31 @@ const (
 )
 
 // Write is the write operation; it is this path's turn.
-func Write(s *mux.Stream, path string, mode *uint32, expect *string) error {
+//
+// It passes the gate step by step, so that nobody who holds back an upload holds back a copy of the workspace.
+func Write(s *mux.Stream, g *gate.Gate, path string, mode *uint32, expect *string) error {
 	if err := check(path); err != nil {
 		return err
 	}
-	w := &writer{path: path, mode: newFileMode, expect: expect, hash: newFingerprint(), fd: -1}
+	w := &writer{path: path, mode: newFileMode, expect: expect, hash: newFingerprint(), fd: -1,
+		gate: g, cancelled: s.Done()}
 	if mode != nil {
 		w.mode = *mode & permissions
 	}
 	defer w.abandon()
-	if _, err := blocking(func() (struct{}, error) { return struct{}{}, w.prepare() }); err != nil {
+	if err := w.step(w.prepare); err != nil {
 		return err
 	}
 	if err := w.take(s); err != nil {
 		return at(err, w.target)
 	}
-	version, err := blocking(w.commit)
-	if err != nil {
+	if err := w.step(w.commit); err != nil {
 		return at(err, w.target)
 	}
 	// Before the answer: a program that is still open for writing cannot be executed.
 	w.abandon()
 	var o wire.Object
-	o.Bool("created", !w.exists).Int("size", w.hash.size).Text("version", version).Text("path", w.target)
+	o.Bool("created", !w.exists).Int("size", w.hash.size).Text("version", w.version).Text("path", w.target)
 	s.Finish(o.Bytes())
 	return nil
 }
@@ -61,6 +64,22 @@ type writer struct {
 	fd     int    // the temporary file
 	temp   string // its path, empty when there is none to remove
 	beside bool   // it can be renamed onto the target
+
+	version string // of the new content
+
+	gate      *gate.Gate
+	cancelled <-chan struct{}
+}
+
+// step does a part of the work that changes files and may take long.
+func (w *writer) step(do func() error) error {
+	if !w.gate.Enter(gate.Change, w.cancelled) {
+		return mux.ErrCancelled
+	}
+	defer w.gate.Leave(gate.Change)
+	threads.Enter()
+	defer threads.Leave()
+	return do()
 }
 
 func (w *writer) prepare() error {
@@ -179,34 +198,32 @@ func (w *writer) take(s *mux.Stream) error {
 			return err
 		}
 		w.hash.add(p)
-		threads.Enter()
-		err = sys.WriteAll(w.fd, p)
-		threads.Leave()
-		if err != nil {
+		if err := w.step(func() error { return sys.WriteAll(w.fd, p) }); err != nil {
 			return err
 		}
 	}
 }
 
-// commit puts the new content in place and returns its version. What was checked before the upload is checked again:
-// it may have taken long.
-func (w *writer) commit() (string, error) {
+// commit puts the new content in place. What was checked before the upload is checked again: it may have taken long.
+func (w *writer) commit() error {
 	if err := w.inspect(); err != nil {
-		return "", err
+		return err
 	}
 	if err := w.expected(); err != nil {
-		return "", err
+		return err
 	}
 	if err := syscall.Fchmod(w.fd, w.mode); err != nil {
-		return "", err
+		return err
 	}
 	if err := syscall.Fsync(w.fd); err != nil {
-		return "", err
+		return err
 	}
 	if err := w.replace(); err != nil {
-		return "", err
+		return err
 	}
-	return w.newVersion()
+	var err error
+	w.version, err = w.newVersion()
+	return err
 }
 
 func (w *writer) replace() error {
@@ -261,14 +278,16 @@ func (w *writer) newVersion() (string, error) {
 	return w.hash.version(&st), nil
 }
 
-// abandon removes what is left of the temporary file.
+// abandon removes what is left of the temporary file, as soon as files may change.
 func (w *writer) abandon() {
 	if w.fd >= 0 {
 		syscall.Close(w.fd)
 		w.fd = -1
 	}
 	if w.temp != "" {
+		w.gate.Enter(gate.Change, nil)
 		syscall.Unlink(w.temp)
+		w.gate.Leave(gate.Change)
 		w.temp = ""
 	}
 }

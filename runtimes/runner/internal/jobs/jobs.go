@@ -13,6 +13,7 @@ import (
 	"runner/internal/cgroup"
 	"runner/internal/command"
 	"runner/internal/fault"
+	"runner/internal/gate"
 	"runner/internal/launch"
 	"runner/internal/mux"
 	"runner/internal/pipe"
@@ -85,7 +86,7 @@ func (t *Table) Start(s *mux.Stream) {
 	if r.Keep != nil {
 		keep = max(1, min(*r.Keep, maxKeep))
 	}
-	j, err := t.start(&r.Request, int(keep))
+	j, err := t.start(&r.Request, int(keep), s.Done())
 	if err != nil {
 		s.Fail(err, "")
 		return
@@ -93,11 +94,15 @@ func (t *Table) Start(s *mux.Stream) {
 	finishWith(s, j)
 }
 
-func (t *Table) start(r *launch.Request, keep int) (*job, error) {
+func (t *Table) start(r *launch.Request, keep int, cancelled <-chan struct{}) (*job, error) {
 	c, err := t.launcher.Check(r)
 	if err != nil {
 		return nil, err
 	}
+	if !t.launcher.Gate.Enter(gate.Start, cancelled) {
+		return nil, mux.ErrCancelled
+	}
+	defer t.launcher.Gate.Leave(gate.Start)
 	if !t.admit() {
 		return nil, fault.New("EAGAIN", "too many jobs are running")
 	}
@@ -297,13 +302,13 @@ func (t *Table) Stop(s *mux.Stream) {
 	if j == nil {
 		return
 	}
-	j.stop(t.launcher.Table)
+	j.stop(t.launcher)
 	finishWith(s, j)
 }
 
 // stop ends the job's session, also what the job has left behind in it. The number of a session stays taken while
 // anyone is in it; the check is for the case that everyone is gone and a new command has been given the number.
-func (j *job) stop(table *process.Table) {
+func (j *job) stop(l *launch.Launcher) {
 	if j.process == nil {
 		return
 	}
@@ -313,10 +318,10 @@ func (j *job) stop(table *process.Table) {
 	}
 	ended := j.ended
 	j.mu.Unlock()
-	if ended && table.Leads(j.process.Pid) {
+	if ended && l.Table.Leads(j.process.Pid) {
 		return
 	}
-	process.StopSession(j.process.Pid)
+	process.StopSession(j.process.Pid, l.Gate)
 	select {
 	case <-j.over:
 	case <-time.After(time.Second):

@@ -8,6 +8,7 @@ import (
 
 	"runner/internal/cgroup"
 	"runner/internal/fault"
+	"runner/internal/gate"
 	"runner/internal/process"
 	"runner/internal/wire"
 )
@@ -32,6 +33,8 @@ type Launcher struct {
 	Cgroup  *cgroup.Counters
 	Env     []string
 	Workdir string
+	// Gate is closed while nothing may start.
+	Gate *gate.Gate
 }
 
 // Command is a checked request.

@@ -13,16 +13,21 @@ type member struct {
 	pid     int
 	parent  int
 	session int
-	state   byte
+	threads int
+	born    uint64 // when it started, in ticks since the machine did
+	state   byte   // of its first thread
 }
 
-func (m member) dead() bool    { return m.state == 'Z' || m.state == 'X' }
+// dead tells whether nothing of the process runs any more. The first thread can end before the others; it is a zombie
+// then, and the process is not.
+func (m member) dead() bool    { return (m.state == 'Z' || m.state == 'X') && m.threads <= 1 }
 func (m member) stopped() bool { return m.state == 'T' || m.state == 't' }
 
 // scanner reads /proc with buffers it keeps: at the pids limit every pass counts.
 type scanner struct {
 	dir   int
 	names []byte
+	tasks []byte
 	stat  []byte
 	path  []byte
 }
@@ -32,7 +37,7 @@ func newScanner() (*scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &scanner{dir: dir, names: make([]byte, 8192), stat: make([]byte, 512), path: make([]byte, 0, 32)}, nil
+	return &scanner{dir: dir, names: make([]byte, 8192), tasks: make([]byte, 4096), stat: make([]byte, 512), path: make([]byte, 0, 64)}, nil
 }
 
 func (s *scanner) close() { syscall.Close(s.dir) }
@@ -53,6 +58,30 @@ func (s *scanner) each(visit func(member)) error {
 	})
 }
 
+// halted tells whether every thread of a process is stopped.
+func (s *scanner) halted(m member) bool {
+	if m.threads <= 1 {
+		return m.stopped()
+	}
+	if !m.stopped() && m.state != 'Z' {
+		return false
+	}
+	folder := itoa(m.pid) + "/task"
+	fd, err := sys.Openat(s.dir, []byte(folder+"\x00"), syscall.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return true
+	}
+	defer syscall.Close(fd)
+	all := true
+	sys.ReadDir(fd, s.tasks, func(name []byte, _ byte) bool {
+		thread, ok := s.read([]byte(folder + "/" + string(name)))
+		all = !ok || thread.stopped() || thread.state == 'Z' || thread.state == 'X'
+		return all
+	})
+	return all
+}
+
+// read reads the stat file of a process, or of a thread.
 func (s *scanner) read(name []byte) (member, bool) {
 	s.path = append(append(s.path[:0], name...), "/stat\x00"...)
 	fd, err := sys.Openat(s.dir, s.path, syscall.O_RDONLY, 0)
@@ -69,7 +98,7 @@ func (s *scanner) read(name []byte) (member, bool) {
 	return m, ok
 }
 
-// parseStat reads fields 3 to 6 of /proc/PID/stat. The name in field 2 is chosen by the process and may hold spaces
+// parseStat reads what is needed of /proc/PID/stat, up to field 22. The name in field 2 is chosen by the process and may hold spaces
 // and parentheses, so the fields are counted from the last one.
 func parseStat(stat []byte) (member, bool) {
 	end := bytes.LastIndexByte(stat, ')')
@@ -79,21 +108,37 @@ func parseStat(stat []byte) (member, bool) {
 	rest := stat[end+2:]
 	m := member{state: rest[0]}
 	rest = rest[1:]
-	var fields [3]int
-	for i := range fields {
-		rest = bytes.TrimLeft(rest, " ")
-		n := 0
-		for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
-			fields[i] = fields[i]*10 + int(rest[n]-'0')
-			n++
+	for field := 4; field <= 22; field++ {
+		var word []byte
+		word, rest = cutWord(rest)
+		n, err := strconv.ParseUint(string(word), 10, 64)
+		switch field {
+		case 4:
+			m.parent = int(n)
+		case 6:
+			m.session = int(n)
+		case 20:
+			m.threads = int(n)
+		case 22:
+			m.born = n
+		default:
+			// Some of the others can be negative.
+			continue
 		}
-		if n == 0 {
+		if err != nil {
 			return member{}, false
 		}
-		rest = rest[n:]
 	}
-	m.parent, m.session = fields[0], fields[2]
 	return m, true
+}
+
+func cutWord(p []byte) (word, rest []byte) {
+	p = bytes.TrimLeft(p, " ")
+	end := bytes.IndexByte(p, ' ')
+	if end < 0 {
+		end = len(p)
+	}
+	return p[:end], p[end:]
 }
 
 // Parent is the number of a process's parent; 0 when that is outside of our process namespace, -1 when unknown.

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"runner/internal/gate"
 )
 
 func TestParseStat(t *testing.T) {
@@ -14,8 +16,9 @@ func TestParseStat(t *testing.T) {
 		want member
 		ok   bool
 	}{
-		{"12 (sh) S 1 12 34 0 -1", member{parent: 1, session: 34, state: 'S'}, true},
-		{"12 (a) R 9 9 9) Z 2 3 4 5", member{parent: 2, session: 4, state: 'Z'}, true},
+		{"12 (sh) S 1 12 34 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 5678 90", member{parent: 1, session: 34, state: 'S', threads: 3, born: 5678}, true},
+		{"12 (a) R 9 9 9) Z 2 3 4 5 -1 6 7 8 9 1 1 1 1 1 -2 -19 1 0 7", member{parent: 2, session: 4, state: 'Z', threads: 1, born: 7}, true},
+		{"12 (sh) S 1 12 34 0 -1", member{}, false},
 		{"12 (x", member{}, false}, {"", member{}, false}, {"1 (a) R", member{}, false}, {"1 (a) R x y z", member{}, false},
 	} {
 		got, ok := parseStat([]byte(r.raw))
@@ -26,7 +29,7 @@ func TestParseStat(t *testing.T) {
 }
 
 func FuzzParseStat(f *testing.F) {
-	f.Add([]byte("12 (sh) S 1 12 34 0"))
+	f.Add([]byte("12 (sh) S 1 12 34 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 5678 90"))
 	f.Fuzz(func(t *testing.T, raw []byte) { parseStat(raw) })
 }
 
@@ -76,7 +79,7 @@ func TestStopSessionBeatsWhatIgnoresSIGTERM(t *testing.T) {
 	p := start(t, "trap '' TERM; sleep 60 & while :; do sleep 60; done")
 	time.Sleep(50 * time.Millisecond)
 	began := time.Now()
-	StopSession(p.Pid)
+	StopSession(p.Pid, new(gate.Gate))
 	if took := time.Since(began); took > 1500*time.Millisecond {
 		t.Errorf("took %v", took)
 	}
@@ -88,7 +91,7 @@ func TestStopSessionBeatsWhatIgnoresSIGTERM(t *testing.T) {
 func TestStopSessionIsQuickWhenSIGTERMIsHeeded(t *testing.T) {
 	p := start(t, "sleep 60")
 	began := time.Now()
-	StopSession(p.Pid)
+	StopSession(p.Pid, new(gate.Gate))
 	if took := time.Since(began); took > 150*time.Millisecond {
 		t.Errorf("took %v", took)
 	}
@@ -98,7 +101,7 @@ func TestStopSessionIsQuickWhenSIGTERMIsHeeded(t *testing.T) {
 func TestStopSessionFindsTheStopped(t *testing.T) {
 	p := start(t, "kill -STOP $$")
 	time.Sleep(50 * time.Millisecond)
-	StopSession(p.Pid)
+	StopSession(p.Pid, new(gate.Gate))
 	ended(t, p)
 }
 

@@ -4,6 +4,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"runner/internal/gate"
 )
 
 const (
@@ -19,8 +21,9 @@ const (
 
 // StopSession ends every process of the session: SIGTERM, then SIGSTOP until no new one appears, then SIGKILL until
 // none is left. It answers after about two seconds at the latest. Processes that moved to another session are left
-// alone: they asked to outlive the command.
-func StopSession(session int) {
+// alone: they asked to outlive the command. While g is closed nothing may run, not even to end in peace, and the session
+// is killed at once.
+func StopSession(session int, g *gate.Gate) {
 	belongs := func(m member) bool { return m.session == session }
 	s, err := newScanner()
 	if err != nil {
@@ -29,7 +32,7 @@ func StopSession(session int) {
 		return
 	}
 	h := &hunt{scanner: s, belongs: belongs, group: session, deadline: time.Now().Add(budget)}
-	if h.terminate() {
+	if h.terminate(g) {
 		s.close()
 		return
 	}
@@ -43,30 +46,32 @@ func KillAll(spare func(pid, parent int) bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	self := os.Getpid()
-	h := &hunt{scanner: s, deadline: time.Now().Add(budget)}
-	if self == 1 {
-		h.belongs = func(m member) bool { return m.pid != self && !spare(m.pid, m.parent) }
-	} else {
-		h.family = map[int]bool{self: true}
-		h.belongs = func(m member) bool {
-			if m.pid != self && h.family[m.parent] {
-				h.family[m.pid] = true
-				return true
-			}
-			return false
-		}
-	}
-	h.seen = make(map[int]bool)
+	h := &hunt{scanner: s, belongs: everyone(spare), seen: make(map[int]bool), deadline: time.Now().Add(budget)}
 	h.finish()
 	return len(h.seen), nil
+}
+
+// everyone tells which processes are all but this one and those that spare names. As PID 1 that is the whole container;
+// otherwise (in tests) the descendants of this process.
+func everyone(spare func(pid, parent int) bool) func(member) bool {
+	self := os.Getpid()
+	if self == 1 {
+		return func(m member) bool { return m.pid != self && !spare(m.pid, m.parent) }
+	}
+	family := map[int]bool{self: true}
+	return func(m member) bool {
+		if m.pid != self && family[m.parent] {
+			family[m.pid] = true
+			return true
+		}
+		return false
+	}
 }
 
 // hunt is one pursuit of a set of processes.
 type hunt struct {
 	*scanner
 	belongs func(member) bool
-	family  map[int]bool
 	// group is the process group most members of a session are in, 0 for none. A signal to a group reaches all of it at
 	// once, which no fork bomb can outrun; the passes over /proc are for those who left the group.
 	group    int
@@ -104,12 +109,19 @@ func anyMember(member) bool { return true }
 func noMember(member) bool  { return false }
 
 // terminate asks politely and tells whether everyone left in time.
-func (h *hunt) terminate() bool {
-	if living, _ := h.pass(syscall.SIGTERM, anyMember); living == 0 {
+func (h *hunt) terminate(g *gate.Gate) bool {
+	if !g.TryEnter(gate.Start) {
+		return false
+	}
+	living, _ := h.pass(syscall.SIGTERM, anyMember)
+	if living > 0 {
+		// A stopped process takes no SIGTERM until it continues.
+		h.pass(syscall.SIGCONT, member.stopped)
+	}
+	g.Leave(gate.Start)
+	if living == 0 {
 		return true
 	}
-	// A stopped process takes no SIGTERM until it continues.
-	h.pass(syscall.SIGCONT, member.stopped)
 	end := time.Now().Add(patience)
 	for pause := time.Millisecond; time.Now().Before(end); pause = min(pause*2, 16*time.Millisecond) {
 		time.Sleep(pause)
@@ -134,7 +146,7 @@ func (h *hunt) finish() {
 }
 
 func (h *hunt) kill() bool {
-	running := func(m member) bool { return !m.stopped() }
+	running := func(m member) bool { return !h.halted(m) }
 	for end := time.Now().Add(freezing); time.Now().Before(end); {
 		if _, signalled := h.pass(syscall.SIGSTOP, running); signalled == 0 {
 			break

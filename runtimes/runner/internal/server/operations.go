@@ -13,6 +13,7 @@ import (
 	"runner/internal/command"
 	"runner/internal/fault"
 	"runner/internal/files"
+	"runner/internal/gate"
 	"runner/internal/mux"
 	"runner/internal/process"
 	"runner/internal/search"
@@ -37,6 +38,7 @@ var operations = map[string]operation{
 	"job_read":  func(s *Server, m *mux.Stream) error { s.jobs.Read(m); return nil },
 	"job_write": func(s *Server, m *mux.Stream) error { s.jobs.Write(m); return nil },
 	"kill_all":  (*Server).killAll,
+	"freeze":    (*Server).freeze,
 	"read":      (*Server).read,
 	"read_text": (*Server).readText,
 	"stat":      (*Server).stat,
@@ -232,10 +234,14 @@ func (s *Server) readText(m *mux.Stream) error {
 }
 
 func (s *Server) write(m *mux.Stream, r *pathRequest) error {
-	return files.Write(m, string(r.Path), r.Mode, (*string)(r.Expect))
+	return files.Write(m, s.gate, string(r.Path), r.Mode, (*string)(r.Expect))
 }
 
 func (s *Server) remove(m *mux.Stream, r *pathRequest) error {
+	if !s.gate.Enter(gate.Change, m.Done()) {
+		return mux.ErrCancelled
+	}
+	defer s.gate.Leave(gate.Change)
 	if err := files.Remove(string(r.Path), s.config.Workdir, m.Cancelled); err != nil {
 		return err
 	}
@@ -259,7 +265,12 @@ func (s *Server) list(m *mux.Stream) error {
 
 func (s *Server) mkdir(m *mux.Stream) error {
 	return withPath(m, func(r *pathRequest) error {
-		if err := files.Mkdir(string(r.Path)); err != nil {
+		if !s.gate.Enter(gate.Change, m.Done()) {
+			return mux.ErrCancelled
+		}
+		err := files.Mkdir(string(r.Path))
+		s.gate.Leave(gate.Change)
+		if err != nil {
 			return err
 		}
 		return s.ping(m)

@@ -14,6 +14,7 @@ import (
 
 	"runner/internal/cgroup"
 	"runner/internal/files"
+	"runner/internal/gate"
 	"runner/internal/jobs"
 	"runner/internal/launch"
 	"runner/internal/life"
@@ -52,6 +53,7 @@ type Server struct {
 	clock    *life.Clock
 	launcher *launch.Launcher
 	jobs     *jobs.Table
+	gate     *gate.Gate
 	order    *files.Order
 	ordered  queue
 	devNull  int
@@ -88,11 +90,13 @@ func New(config Config) (*Server, error) {
 	s := &Server{
 		config:  config,
 		clock:   life.NewClock(config.Idle, config.Lifetime),
+		gate:    new(gate.Gate),
 		order:   files.NewOrder(),
 		devNull: devNull,
 		peers:   make(map[*mux.Conn]peer),
 	}
-	s.launcher = &launch.Launcher{Table: process.NewTable(), Cgroup: cgroup.Find(), Env: os.Environ(), Workdir: workdir}
+	s.launcher = &launch.Launcher{Table: process.NewTable(), Cgroup: cgroup.Find(), Env: os.Environ(), Workdir: workdir,
+		Gate: s.gate}
 	s.jobs = jobs.NewTable(s.launcher, s.clock.Use)
 	s.hello = s.greeting()
 	return s, nil
