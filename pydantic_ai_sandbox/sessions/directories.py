@@ -53,7 +53,10 @@ class Home:
         # Not followed: a link in its place would put one user's sandbox over somebody else's files.
         if not stat.S_ISDIR(self.path.lstat().st_mode):
             raise SandboxError(f"{self.path} is not a directory, so it cannot hold the files of {self.user_id!r}")
-        self.storage.open(self.path)
+        try:
+            self.storage.open(self.path)
+        except FileNotFoundError:
+            self.storage.create(self.path, uid)
 
 
 class UserDirectories:

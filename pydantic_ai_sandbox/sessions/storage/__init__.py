@@ -2,6 +2,7 @@
 
 from .base import MANAGER_FOLDER, Level, Storage, StorageUsage
 from .choosing import choose_storage
+from .loopback import LoopbackStorage
 from .plain import PlainStorage
 
-__all__ = ("MANAGER_FOLDER", "Level", "PlainStorage", "Storage", "StorageUsage", "choose_storage")
+__all__ = ("MANAGER_FOLDER", "Level", "LoopbackStorage", "PlainStorage", "Storage", "StorageUsage", "choose_storage")
