@@ -27,7 +27,9 @@ class TreeUsage:
 
 
 def measure(root: Path) -> TreeUsage:
-    """What the directory `root` and everything below it on the same file system occupy, in the walk's one moment or another.
+    """What the directory `root` and everything below it on the same file system occupy.
+
+    What is moved or changed meanwhile may count twice, or not at all.
 
     Raises:
         OSError: There is no such directory, or a part of it cannot be read.

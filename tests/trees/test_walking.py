@@ -139,7 +139,7 @@ class TestDescent:
             # A level that is closed by now, and everything below it with it.
             (place / "d/d").rename(place / "moved")
             (place / "d").rename(place / "old")
-            (place / "d/d").mkdir(parents=True)
+            make_deep(place, 200, "d")
             lost = 0
             for _ in range(200):
                 try:
