@@ -88,11 +88,11 @@ class TestOpenFile:
                     tree.open_file(path)
 
     def test_the_root_may_be_seen_anywhere(self, root: Path) -> None:
-        (root / "link").symlink_to("/srv/home/a/f")
+        (root / "link").symlink_to("/srv/files/a/f")
         (root / "old").symlink_to("/workspace/f")
-        with Tree(root, seen_as="/srv/home") as tree:
-            assert content(tree.open_file("/srv/home/f")) == b"top"
-            assert content(tree.open_file("../home/../../srv/./home/link")) == b"in a"
+        with Tree(root, seen_as="/srv/files") as tree:
+            assert content(tree.open_file("/srv/files/f")) == b"top"
+            assert content(tree.open_file("../files/../../srv/./files/link")) == b"in a"
             with pytest.raises(PermissionError):
                 tree.open_file("old")
 
