@@ -41,7 +41,7 @@ __all__ = (
 )
 
 CauseOfDeath: TypeAlias = Literal[
-    "exit", "signal", "timeout", "cancelled", "output_limit", "out_of_memory", "too_many_processes"
+    "exit", "signal", "timeout", "cancelled", "output_limit", "out_of_memory", "too_many_processes", "disk_quota"
 ]
 """Why a command ended, told out of band: an exit code of 124 or 137 alone proves nothing."""
 

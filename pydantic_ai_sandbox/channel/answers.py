@@ -18,6 +18,7 @@ from .sinks import Collector
 
 __all__ = (
     "Captured",
+    "DiskUse",
     "Ended",
     "FileStat",
     "Usage",
@@ -78,6 +79,14 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What a working directory holds, and may hold; bytes."""
+
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a sandbox uses at one moment; limits are `None` where there is none."""
 
@@ -104,6 +113,8 @@ class Usage:
     disk_total: int
     """Bytes of the file system under the working directory."""
     disk_free: int
+    quota: DiskUse | None
+    """What the working directory holds, if the runner watches that."""
 
 
 @contextmanager
@@ -291,4 +302,9 @@ def usage(result: Mapping[str, Any], answer: Collector) -> Usage:
         commands=int(result["commands"]),
         disk_total=int(result["disk"]["total"]),
         disk_free=int(result["disk"]["free"]),
+        quota=_quota(result.get("quota")),
     )
+
+
+def _quota(value: Any) -> DiskUse | None:
+    return None if value is None else DiskUse(used=int(value["used"]), limit=int(value["limit"]))

@@ -84,6 +84,8 @@ def _ending(execution: Execution) -> str:
             return f"killed: out of memory{limit}, exit {execution.exit_code}"
         case "too_many_processes":
             return f"exit {execution.exit_code}, too many processes{limit}"
+        case "disk_quota":
+            return f"stopped: the workspace is over its quota{limit}; delete files to go on"
 
 
 def raw_output(execution: Execution) -> str:
@@ -147,6 +149,8 @@ def _job_state(job: JobInfo) -> str:
             how = "killed: out of memory"
         case "too_many_processes":
             how = f"exit {job.exit_code}, too many processes"
+        case "disk_quota":
+            how = "stopped over the workspace's quota"
         case _:
             how = f"exit {job.exit_code}"
     return f"{how} after {ran}"

@@ -68,6 +68,11 @@ type runner struct {
 
 func startRunner(t *testing.T, args ...string) *runner {
 	t.Helper()
+	return startRunnerAs(t, os.Geteuid(), args...)
+}
+
+func startRunnerAs(t *testing.T, uid int, args ...string) *runner {
+	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -77,9 +82,17 @@ func startRunner(t *testing.T, args ...string) *runner {
 	if err := os.Mkdir(r.work, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if uid != os.Geteuid() {
+		os.Chown(filepath.Dir(dir), uid, uid)
+		os.Chown(dir, uid, uid)
+		os.Chown(r.work, uid, uid)
+	}
 	all := append([]string{"serve", "--socket", r.socket, "--abstract", r.abstract, "--workdir", r.work}, args...)
 	r.Cmd = exec.Command(binaryPath, all...)
 	r.Cmd.Stderr = os.Stderr
+	if uid != os.Geteuid() {
+		r.Cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}

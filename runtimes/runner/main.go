@@ -85,6 +85,7 @@ func parse(args []string) server.Config {
 	workdir := flags.String("workdir", "/workspace", "working directory of commands")
 	idle := flags.Float64("idle", 0, "end after this many seconds without use; 0: never")
 	lifetime := flags.Float64("lifetime", 0, "end after this many seconds; 0: never")
+	quota := flags.Int64("quota", 0, "bytes that the working directory may hold; 0: any number")
 	flags.Parse(args)
 	return server.Config{
 		Version:  version,
@@ -93,6 +94,7 @@ func parse(args []string) server.Config {
 		Workdir:  *workdir,
 		Idle:     seconds(*idle),
 		Lifetime: seconds(*lifetime),
+		Quota:    *quota,
 		Log:      logger(),
 	}
 }

@@ -103,6 +103,36 @@ def test_no_answer_raises_anything_but_a_channel_error(
         pass
 
 
+USAGE: dict[str, Any] = {
+    "memory": 1, "memory_limit": 2, "pids": 3, "pids_limit": None, "cpu": 4, "oom_kills": 0, "runner_rss": 5, "uptime": 6,
+    "idle": 7, "jobs": 0, "commands": 0, "disk": {"total": 8, "free": 9, "inodes": 1, "inodes_free": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ({}, None),
+        ({"quota": None}, None),
+        ({"quota": {"used": 5, "limit": 10}}, answers.DiskUse(used=5, limit=10)),
+    ],
+)
+def test_a_quota_is_there_when_the_runner_watches_one(quota: dict[str, Any], expected: answers.DiskUse | None) -> None:
+    assert answers.usage({**USAGE, **quota}, Collector(0)).quota == expected
+
+
+@pytest.mark.parametrize(
+    "quota", [5, [], "x", {}, {"used": 1}, {"used": None, "limit": 1}, {"used": 1, "limit": "many"}, {"used": 1e400}]
+)
+def test_a_quota_of_another_shape_is_a_channel_error(quota: Any) -> None:
+    with pytest.raises(ChannelError), answers.well_formed():
+        answers.usage({**USAGE, "quota": quota}, Collector(0))
+
+
+def test_a_command_can_end_by_the_quota() -> None:
+    assert answers.ended({"exit_code": 143, "cause": "disk_quota", "duration": 5}).cause == "disk_quota"
+
+
 @pytest.mark.parametrize(
     ("code", "error", "number"),
     [

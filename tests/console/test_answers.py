@@ -71,6 +71,10 @@ def ended(
             ended("a", cause="output_limit", exit_code=137, limit="16 MiB"),
             "a\n[stopped at the output limit: 16 MiB; process tree killed · 1.2 s · /workspace]",
         ),
+        (
+            ended(cause="disk_quota", exit_code=143, limit="2 GiB"),
+            "(no output)\n[stopped: the workspace is over its quota: 2 GiB; delete files to go on · 1.2 s · /workspace]",
+        ),
         (ended("a", cause="cancelled", exit_code=143), "a\n[cancelled; process tree killed · 1.2 s · /workspace]"),
         (
             ended("a", spilled_to="/tmp/x.log"),
@@ -165,6 +169,10 @@ def test_what_a_job_printed(read: JobOutput, expected: str, cursor: int) -> None
         (
             replace(ENDED, cause="signal", signal="SIGKILL"),
             "[job j1 · killed by SIGKILL after 12 s · 10 bytes printed]",
+        ),
+        (
+            replace(ENDED, cause="disk_quota", exit_code=143),
+            "[job j1 · stopped over the workspace's quota after 12 s · 10 bytes printed]",
         ),
         (replace(ENDED, cause="out_of_memory"), "[job j1 · killed: out of memory after 12 s · 10 bytes printed]"),
     ],

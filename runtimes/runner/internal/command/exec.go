@@ -16,6 +16,7 @@ import (
 	"runner/internal/mux"
 	"runner/internal/pipe"
 	"runner/internal/process"
+	"runner/internal/quota"
 	"runner/internal/wire"
 )
 
@@ -38,6 +39,8 @@ const (
 	causeOutput    = "output_limit"
 	causeMemory    = "out_of_memory"
 	causeProcesses = "too_many_processes"
+	// CauseQuota is that the working directory holds too much.
+	CauseQuota = "disk_quota"
 )
 
 type request struct {
@@ -62,11 +65,13 @@ func Exec(l *launch.Launcher, devNull int, s *mux.Stream) {
 		s.Fail(err, "")
 		return
 	}
+	load := l.Quota.Enter()
+	defer load.Leave()
 	if !l.Gate.Enter(gate.Start, s.Done()) {
 		s.Fail(mux.ErrCancelled, "")
 		return
 	}
-	e := &execution{launcher: l, stream: s, began: time.Now(), before: l.Cgroup.Pressure()}
+	e := &execution{launcher: l, stream: s, load: load, began: time.Now(), before: l.Cgroup.Pressure()}
 	refusal, err := e.begin(c, &r, devNull)
 	l.Gate.Leave(gate.Start)
 	switch {
@@ -82,6 +87,7 @@ func Exec(l *launch.Launcher, devNull int, s *mux.Stream) {
 type execution struct {
 	launcher *launch.Launcher
 	stream   *mux.Stream
+	load     *quota.Load
 	began    time.Time
 	before   cgroup.Pressure
 	output   output
@@ -116,7 +122,7 @@ func (e *execution) prepare(r *request) error {
 	if r.Live {
 		o.live = e.stream
 	} else if r.Spill != nil {
-		o.spill = &spill{path: string(*r.Spill), gate: e.launcher.Gate, cancelled: e.stream.Done()}
+		o.spill = &spill{path: string(*r.Spill), gate: e.launcher.Gate, quota: e.launcher.Quota, cancelled: e.stream.Done()}
 	}
 	return nil
 }
@@ -194,6 +200,7 @@ func (e *execution) run(timeout *int64) {
 		source.Exited()
 	}
 	pumps.Wait()
+	e.load.Leave()
 	if e.stdin != nil {
 		e.stdin.Close()
 	}
@@ -217,6 +224,8 @@ func (e *execution) wait(timeout *int64) string {
 		return causeCancelled
 	case <-e.output.over:
 		return causeOutput
+	case <-e.load.Over():
+		return CauseQuota
 	}
 }
 
@@ -265,7 +274,7 @@ func (e *execution) judge(stopped string) outcome {
 	default:
 	}
 	if stopped == "" {
-		o.cause = Cause(o.code, o.signal, o.Pressure)
+		o.cause = Cause(o.code, o.signal, o.Pressure, e.load)
 	}
 	return o
 }
@@ -282,8 +291,10 @@ func Decode(status syscall.WaitStatus) (int, string) {
 }
 
 // Cause explains an end that nobody asked for.
-func Cause(code int, signal string, during cgroup.Pressure) string {
+func Cause(code int, signal string, during cgroup.Pressure, load *quota.Load) string {
 	switch {
+	case load.IsOver() && signal == SignalKill:
+		return CauseQuota
 	case during.OOMKills > 0 && (code == killed || signal == SignalKill):
 		return causeMemory
 	case during.PidsHits > 0 && code != 0:

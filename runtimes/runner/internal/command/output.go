@@ -6,6 +6,7 @@ import (
 	"runner/internal/files"
 	"runner/internal/gate"
 	"runner/internal/mux"
+	"runner/internal/quota"
 	"runner/internal/wire"
 )
 
@@ -138,6 +139,8 @@ type spill struct {
 	order  []uint32
 	failed bool
 
+	quota     *quota.Meter
+	spent     int64
 	gate      *gate.Gate
 	cancelled <-chan struct{}
 }
@@ -201,7 +204,11 @@ func (s *spill) write(p []byte) {
 		go s.remove()
 		return
 	}
-	err := s.file.Append(p)
+	err := s.quota.Spend(int64(len(p)))
+	if err == nil {
+		s.spent += int64(len(p))
+		err = s.file.Append(p)
+	}
 	s.gate.Leave(gate.Change)
 	if err != nil {
 		s.failed = true
@@ -213,6 +220,7 @@ func (s *spill) write(p []byte) {
 func (s *spill) remove() {
 	s.gate.Enter(gate.Change, nil)
 	s.file.Remove()
+	s.quota.Refund(s.spent)
 	s.gate.Leave(gate.Change)
 }
 

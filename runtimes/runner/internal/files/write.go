@@ -10,6 +10,7 @@ import (
 	"runner/internal/fault"
 	"runner/internal/gate"
 	"runner/internal/mux"
+	"runner/internal/quota"
 	"runner/internal/sys"
 	"runner/internal/threads"
 	"runner/internal/wire"
@@ -19,17 +20,19 @@ const (
 	newFileMode = 0o644
 	newDirMode  = 0o755
 	permissions = 0o7777
+	// sector is the unit of a file's block count.
+	sector = 512
 )
 
 // Write is the write operation; it is this path's turn.
 //
 // It passes the gate step by step, so that nobody who holds back an upload holds back a copy of the workspace.
-func Write(s *mux.Stream, g *gate.Gate, path string, mode *uint32, expect *string) error {
+func Write(s *mux.Stream, g *gate.Gate, q *quota.Meter, path string, mode *uint32, expect *string) error {
 	if err := check(path); err != nil {
 		return err
 	}
 	w := &writer{path: path, mode: newFileMode, expect: expect, hash: newFingerprint(), fd: -1,
-		gate: g, cancelled: s.Done()}
+		quota: q, gate: g, cancelled: s.Done()}
 	if mode != nil {
 		w.mode = *mode & permissions
 	}
@@ -43,6 +46,8 @@ func Write(s *mux.Stream, g *gate.Gate, path string, mode *uint32, expect *strin
 	if err := w.step(w.commit); err != nil {
 		return at(err, w.target)
 	}
+	w.quota.Refund(max(0, w.replaced-w.hash.size))
+	w.spent = 0
 	// Before the answer: a program that is still open for writing cannot be executed.
 	w.abandon()
 	var o wire.Object
@@ -66,6 +71,10 @@ type writer struct {
 	beside bool   // it can be renamed onto the target
 
 	version string // of the new content
+
+	quota    *quota.Meter
+	spent    int64 // bytes that count against the quota
+	replaced int64 // bytes that the old content occupies
 
 	gate      *gate.Gate
 	cancelled <-chan struct{}
@@ -107,6 +116,7 @@ func (w *writer) prepare() error {
 // inspect looks at what is there now.
 func (w *writer) inspect() error {
 	var st syscall.Stat_t
+	w.replaced = 0
 	switch err := syscall.Stat(w.target, &st); err {
 	case nil:
 	case syscall.ENOENT:
@@ -126,6 +136,9 @@ func (w *writer) inspect() error {
 		return at(syscall.EROFS, w.target)
 	}
 	w.mode = st.Mode & permissions
+	if st.Nlink == 1 {
+		w.replaced = st.Blocks * sector
+	}
 	return nil
 }
 
@@ -198,10 +211,26 @@ func (w *writer) take(s *mux.Stream) error {
 			return err
 		}
 		w.hash.add(p)
+		if err := w.pay(); err != nil {
+			return err
+		}
 		if err := w.step(func() error { return sys.WriteAll(w.fd, p) }); err != nil {
 			return err
 		}
 	}
+}
+
+// pay counts what the file adds to what there was against the quota: a smaller one may always take a larger one's place.
+func (w *writer) pay() error {
+	more := w.hash.size - w.replaced - w.spent
+	if more <= 0 {
+		return nil
+	}
+	if err := w.quota.Spend(more); err != nil {
+		return err
+	}
+	w.spent += more
+	return nil
 }
 
 // commit puts the new content in place. What was checked before the upload is checked again: it may have taken long.
@@ -289,6 +318,10 @@ func (w *writer) abandon() {
 		syscall.Unlink(w.temp)
 		w.gate.Leave(gate.Change)
 		w.temp = ""
+	}
+	if w.spent > 0 {
+		w.quota.Refund(w.spent)
+		w.spent = 0
 	}
 }
 

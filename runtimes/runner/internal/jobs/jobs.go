@@ -18,6 +18,7 @@ import (
 	"runner/internal/mux"
 	"runner/internal/pipe"
 	"runner/internal/process"
+	"runner/internal/quota"
 	"runner/internal/wire"
 )
 
@@ -54,6 +55,7 @@ type job struct {
 	name    string
 	process *process.Process
 	refusal *launch.Refusal
+	load    *quota.Load
 	source  *pipe.Source
 	log     *log
 	before  cgroup.Pressure
@@ -64,7 +66,7 @@ type job struct {
 
 	mu       sync.Mutex
 	stdin    *os.File
-	stopping bool
+	stopping string // the cause for which it is being stopped
 	ended    bool
 	code     int
 	cause    string
@@ -99,21 +101,32 @@ func (t *Table) start(r *launch.Request, keep int, cancelled <-chan struct{}) (*
 	if err != nil {
 		return nil, err
 	}
+	load := t.launcher.Quota.Enter()
 	if !t.launcher.Gate.Enter(gate.Start, cancelled) {
+		load.Leave()
 		return nil, mux.ErrCancelled
 	}
 	defer t.launcher.Gate.Leave(gate.Start)
 	if !t.admit() {
+		load.Leave()
 		return nil, fault.New("EAGAIN", "too many jobs are running")
 	}
-	j := &job{name: shorten(c.Name), log: newLog(keep), before: t.launcher.Cgroup.Pressure(), started: time.Now(),
+	j := &job{name: shorten(c.Name), load: load, log: newLog(keep), before: t.launcher.Cgroup.Pressure(), started: time.Now(),
 		over: make(chan struct{})}
 	if err := j.launch(t.launcher, c); err != nil {
+		load.Leave()
 		t.leave()
 		return nil, err
 	}
 	t.remember(j)
 	go t.follow(j)
+	go func() {
+		select {
+		case <-load.Over():
+			j.stop(t.launcher, command.CauseQuota)
+		case <-j.over:
+		}
+	}()
 	return j, nil
 }
 
@@ -184,6 +197,7 @@ func (t *Table) follow(j *job) {
 		j.conclude(t.launcher.Cgroup.Pressure())
 	}
 	j.log.finish()
+	j.load.Leave()
 	close(j.over)
 	t.leave()
 	t.forgetOld()
@@ -192,14 +206,14 @@ func (t *Table) follow(j *job) {
 func (j *job) conclude(after cgroup.Pressure) {
 	code, signal := command.Decode(j.process.Status())
 	during := cgroup.Pressure{OOMKills: after.OOMKills - j.before.OOMKills, PidsHits: after.PidsHits - j.before.PidsHits}
-	j.end(code, command.Cause(code, signal, during), signal)
+	j.end(code, command.Cause(code, signal, during, j.load), signal)
 }
 
 func (j *job) end(code int, cause, signal string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.stopping {
-		cause = "cancelled"
+	if j.stopping != "" {
+		cause = j.stopping
 	}
 	j.ended, j.code, j.cause, j.signal, j.duration = true, code, cause, signal, time.Since(j.started)
 	if j.stdin != nil {
@@ -302,19 +316,19 @@ func (t *Table) Stop(s *mux.Stream) {
 	if j == nil {
 		return
 	}
-	j.stop(t.launcher)
+	j.stop(t.launcher, "cancelled")
 	finishWith(s, j)
 }
 
 // stop ends the job's session, also what the job has left behind in it. The number of a session stays taken while
 // anyone is in it; the check is for the case that everyone is gone and a new command has been given the number.
-func (j *job) stop(l *launch.Launcher) {
+func (j *job) stop(l *launch.Launcher, cause string) {
 	if j.process == nil {
 		return
 	}
 	j.mu.Lock()
-	if !j.ended {
-		j.stopping = true
+	if !j.ended && j.stopping == "" {
+		j.stopping = cause
 	}
 	ended := j.ended
 	j.mu.Unlock()

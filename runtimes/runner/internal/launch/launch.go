@@ -10,6 +10,7 @@ import (
 	"runner/internal/fault"
 	"runner/internal/gate"
 	"runner/internal/process"
+	"runner/internal/quota"
 	"runner/internal/wire"
 )
 
@@ -33,6 +34,8 @@ type Launcher struct {
 	Cgroup  *cgroup.Counters
 	Env     []string
 	Workdir string
+	// Quota is told of everything that runs.
+	Quota *quota.Meter
 	// Gate is closed while nothing may start.
 	Gate *gate.Gate
 }

@@ -51,6 +51,21 @@ func KillAll(spare func(pid, parent int) bool) (int, error) {
 	return len(h.seen), nil
 }
 
+// Others calls visit for every living process but this one and those that spare names.
+func Others(spare func(pid, parent int) bool, visit func(pid int)) {
+	s, err := newScanner()
+	if err != nil {
+		return
+	}
+	defer s.close()
+	belongs := everyone(spare)
+	s.each(func(m member) {
+		if belongs(m) && !m.dead() {
+			visit(m.pid)
+		}
+	})
+}
+
 // everyone tells which processes are all but this one and those that spare names. As PID 1 that is the whole container;
 // otherwise (in tests) the descendants of this process.
 func everyone(spare func(pid, parent int) bool) func(member) bool {

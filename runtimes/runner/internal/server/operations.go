@@ -234,7 +234,7 @@ func (s *Server) readText(m *mux.Stream) error {
 }
 
 func (s *Server) write(m *mux.Stream, r *pathRequest) error {
-	return files.Write(m, s.gate, string(r.Path), r.Mode, (*string)(r.Expect))
+	return files.Write(m, s.gate, s.quota, string(r.Path), r.Mode, (*string)(r.Expect))
 }
 
 func (s *Server) remove(m *mux.Stream, r *pathRequest) error {
@@ -242,6 +242,7 @@ func (s *Server) remove(m *mux.Stream, r *pathRequest) error {
 		return mux.ErrCancelled
 	}
 	defer s.gate.Leave(gate.Change)
+	defer s.quota.Freed()
 	if err := files.Remove(string(r.Path), s.config.Workdir, m.Cancelled); err != nil {
 		return err
 	}
@@ -311,6 +312,12 @@ func (s *Server) usage(m *mux.Stream) error {
 		o.Raw("disk", disk.Bytes())
 	} else {
 		o.Raw("disk", []byte("null"))
+	}
+	if used, limit, ok := s.quota.Usage(); ok {
+		var quota wire.Object
+		o.Raw("quota", quota.Int("used", used).Int("limit", limit).Bytes())
+	} else {
+		o.Raw("quota", []byte("null"))
 	}
 	m.Finish(o.Bytes())
 	return nil

@@ -20,6 +20,7 @@ import (
 	"runner/internal/life"
 	"runner/internal/mux"
 	"runner/internal/process"
+	"runner/internal/quota"
 	"runner/internal/sys"
 	"runner/internal/wire"
 )
@@ -44,6 +45,7 @@ type Config struct {
 	Workdir  string
 	Idle     time.Duration
 	Lifetime time.Duration
+	Quota    int64 // bytes that the working directory may hold, 0: any number
 	Log      func(string)
 }
 
@@ -54,6 +56,7 @@ type Server struct {
 	launcher *launch.Launcher
 	jobs     *jobs.Table
 	gate     *gate.Gate
+	quota    *quota.Meter
 	order    *files.Order
 	ordered  queue
 	devNull  int
@@ -95,8 +98,9 @@ func New(config Config) (*Server, error) {
 		devNull: devNull,
 		peers:   make(map[*mux.Conn]peer),
 	}
+	s.quota = quota.NewMeter(workdir, config.Quota, inhabitants{s})
 	s.launcher = &launch.Launcher{Table: process.NewTable(), Cgroup: cgroup.Find(), Env: os.Environ(), Workdir: workdir,
-		Gate: s.gate}
+		Gate: s.gate, Quota: s.quota}
 	s.jobs = jobs.NewTable(s.launcher, s.clock.Use)
 	s.hello = s.greeting()
 	return s, nil
@@ -220,6 +224,23 @@ func (s *Server) spares(pid, parent int) bool {
 		}
 	}
 	return false
+}
+
+// inhabitants are the processes in the container, for those who look after its files.
+type inhabitants struct{ *Server }
+
+// Inhabited tells whether any process runs that is not there for our connections.
+func (i inhabitants) Inhabited() bool {
+	found := false
+	process.Others(i.spares, func(int) { found = true })
+	return found
+}
+
+// KillAll ends every process.
+func (i inhabitants) KillAll() {
+	if _, err := process.KillAll(i.spares); err != nil {
+		i.config.Log("the working directory is over its quota, and nothing could be stopped: " + err.Error())
+	}
 }
 
 func (s *Server) end(reason string) {

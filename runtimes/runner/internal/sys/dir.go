@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"bytes"
 	"encoding/binary"
 	"syscall"
 )
@@ -30,31 +31,43 @@ func ReadDir(fd int, buf []byte, entry func(name []byte, kind byte) bool) error 
 	}
 }
 
-// eachEntry walks the kernel's linux_dirent64 records: u64 inode, u64 offset, u16 length, u8 kind, name, NUL.
 func eachEntry(records []byte, entry func(name []byte, kind byte) bool) bool {
-	const header = 19
-	for len(records) >= header {
-		size := int(binary.NativeEndian.Uint16(records[16:]))
-		if size < header || size > len(records) {
-			return true
-		}
-		name := records[header:size]
-		for i, c := range name {
-			if c == 0 {
-				name = name[:i]
-				break
-			}
-		}
-		kind := records[18]
-		records = records[size:]
-		if dots(name) {
-			continue
-		}
-		if !entry(name, kind) {
+	for len(records) > 0 {
+		var e Entry
+		if e, records = NextEntry(records); e.Name != nil && !entry(e.Name, e.Kind) {
 			return false
 		}
 	}
 	return true
+}
+
+// Entry is one name in a directory.
+type Entry struct {
+	Name []byte // without the NUL that follows it
+	Kind byte
+	// Next is the position of the following entry, to seek to.
+	Next int64
+}
+
+// CName is the name with the NUL that follows it.
+func (e Entry) CName() []byte { return e.Name[:len(e.Name)+1] }
+
+// NextEntry takes the first of the kernel's linux_dirent64 records: u64 inode, u64 offset, u16 length, u8 kind, name,
+// NUL. The name is nil for "." and "..".
+func NextEntry(records []byte) (Entry, []byte) {
+	const header = 19
+	if len(records) < header {
+		return Entry{}, nil
+	}
+	size := int(binary.NativeEndian.Uint16(records[16:]))
+	if size < header || size > len(records) {
+		return Entry{}, nil
+	}
+	e := Entry{Kind: records[18], Next: int64(binary.NativeEndian.Uint64(records[8:]))}
+	if end := bytes.IndexByte(records[header:size], 0); end > 0 && !dots(records[header:header+end]) {
+		e.Name = records[header : header+end]
+	}
+	return e, records[size:]
 }
 
 func dots(name []byte) bool {

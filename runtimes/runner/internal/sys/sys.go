@@ -19,6 +19,7 @@ const (
 	wExited             = 4
 	wNoWait             = 0x01000000
 	fionread            = 0x541b
+	sysOpenat2          = 437
 )
 
 // Openat opens name, which must end in a NUL byte, relative to dir.
@@ -33,6 +34,27 @@ func Openat(dir int, name []byte, flags int, mode uint32) (int, error) {
 			return -1, errno
 		}
 		return int(fd), nil
+	}
+}
+
+// OpenDirBelow opens a directory of dir that is not a mount point; name must end in a NUL byte. One that is, or was
+// reached by a link, is EXDEV or ELOOP. Kernels without openat2 notice only other file systems.
+func OpenDirBelow(dir int, name []byte) (int, error) {
+	const noCrossing, noLinks = 0x01, 0x04
+	const flags = syscall.O_RDONLY | syscall.O_DIRECTORY | syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_CLOEXEC
+	how := [3]uint64{flags, 0, noCrossing | noLinks}
+	for {
+		fd, _, errno := syscall.Syscall6(sysOpenat2, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
+			uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+		switch errno {
+		case 0:
+			return int(fd), nil
+		case syscall.EINTR, syscall.EAGAIN:
+			continue
+		case syscall.ENOSYS, syscall.EPERM:
+			return Openat(dir, name, flags, 0)
+		}
+		return -1, errno
 	}
 }
 
