@@ -74,6 +74,7 @@ class Admission:
         self._grace = grace
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Queues] = weakref.WeakKeyDictionary()
         self._watchers: dict[Owner, list[Callable[[Waiting], None]]] = {}
+        self._told: dict[Owner, Waiting] = {}
 
     @property
     def has_queue(self) -> bool:
@@ -127,6 +128,8 @@ class Admission:
                         place.rejoin()
             except PatienceError as error:
                 raise self._refusal(owner, limit, max(error.position, own.position)) from None
+            finally:
+                self._told.pop(owner, None)
 
     @contextmanager
     def _own_queue(self, owner: Owner) -> Generator[Place]:
@@ -164,6 +167,9 @@ class Admission:
 
     def _tell(self, owner: Owner, limit: int | None, position: int) -> None:
         waiting = Waiting(user_id=owner.user_id, scope=owner.scope, position=position, limit=limit or position)
+        if self._told.get(owner) == waiting:
+            return
+        self._told[owner] = waiting
         for watcher in tuple(self._watchers.get(owner, ())):
             watcher(waiting)
 
