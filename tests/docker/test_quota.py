@@ -104,7 +104,7 @@ async def test_a_soft_quota_stops_the_writer_and_says_so(managers: Callable[...,
     assert await manager.quota_level() == "soft"
     alice, bob = [await manager.get_or_create(user) for user in ("alice", "bob")]
     neighbour = await bob.start_job("for i in $(seq 20); do head -c 1M /dev/zero > f$i; sleep 0.1; done", shell=True)
-    write = "i=0; while :; do head -c 4M /dev/zero > big$i; i=$((i+1)); sleep 0.05; done"
+    write = "i=0; while :; do head -c 4M /dev/zero > big-$$-$i; i=$((i+1)); sleep 0.05; done"
     with pytest.raises(QuotaExceededError, match="32 MiB") as caught:
         await alice.run(write, shell=True, timeout=60)
     assert caught.value.limit == 32 * MIB
