@@ -22,7 +22,7 @@ const (
 type Frozen struct {
 	scanner *scanner
 	belongs func(member) bool
-	born    map[int]uint64
+	born    map[int]int
 	asked   map[int]int // how often those that still run were told to stop
 }
 
@@ -33,7 +33,7 @@ func Freeze(spare func(pid, parent int) bool, cancelled <-chan struct{}) (*Froze
 	if err != nil {
 		return nil, err
 	}
-	f := &Frozen{scanner: s, belongs: everyone(spare), born: make(map[int]uint64), asked: make(map[int]int)}
+	f := &Frozen{scanner: s, belongs: everyone(spare), born: make(map[int]int), asked: make(map[int]int)}
 	deadline := time.After(stopping)
 	for quiet := 0; quiet < still; {
 		running, loosened := f.pass()

@@ -14,8 +14,8 @@ type member struct {
 	parent  int
 	session int
 	threads int
-	born    uint64 // when it started, in ticks since the machine did
-	state   byte   // of its first thread
+	born    int  // when it started, in ticks since the machine did
+	state   byte // of its first thread
 }
 
 // dead tells whether nothing of the process runs any more. The first thread can end before the others; it is a zombie
@@ -111,25 +111,33 @@ func parseStat(stat []byte) (member, bool) {
 	for field := 4; field <= 22; field++ {
 		var word []byte
 		word, rest = cutWord(rest)
-		n, err := strconv.ParseUint(string(word), 10, 64)
+		ok := true
 		switch field {
 		case 4:
-			m.parent = int(n)
+			m.parent, ok = number(word)
 		case 6:
-			m.session = int(n)
+			m.session, ok = number(word)
 		case 20:
-			m.threads = int(n)
+			m.threads, ok = number(word)
 		case 22:
-			m.born = n
-		default:
-			// Some of the others can be negative.
-			continue
+			m.born, ok = number(word)
 		}
-		if err != nil {
+		if !ok {
 			return member{}, false
 		}
 	}
 	return m, true
+}
+
+// number reads digits without allocation.
+func number(word []byte) (n int, ok bool) {
+	for _, c := range word {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, len(word) > 0
 }
 
 func cutWord(p []byte) (word, rest []byte) {
