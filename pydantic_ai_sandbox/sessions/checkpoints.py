@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +20,8 @@ from typing import TypeVar
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from ..engines.base import Engine, completed
+from ..errors import ChannelError
+from ..lifecycle import Lifecycle
 from ..trees import copy_tree, remove_tree
 from .attaching import attached
 from .directories import UserDirectories
@@ -132,11 +134,21 @@ class Checkpoints:
             for info in found:
                 if info.running:
                     lifecycle = stack.enter_context(attached(self._engine, info))
-                    # One that has just ended stands still, too.
-                    with suppress(WorkspaceUnavailableError):
-                        runner = await lifecycle.client()
-                        await stack.enter_async_context(runner.freeze(_FREEZE))
+                    await self._freeze(lifecycle, stack)
             yield
+
+    @staticmethod
+    async def _freeze(lifecycle: Lifecycle, stack: AsyncExitStack) -> None:
+        try:
+            runner = await lifecycle.client()
+        except WorkspaceUnavailableError:
+            # One that has just ended stands still, too.
+            return
+        try:
+            await stack.enter_async_context(runner.freeze(_FREEZE))
+        except ChannelError:
+            if not runner.never_begun:
+                raise
 
     @contextmanager
     def _exclusively(self, user_id: str) -> Generator[Path]:

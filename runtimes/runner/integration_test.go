@@ -103,8 +103,29 @@ func startRunnerAs(t *testing.T, uid int, args ...string) *runner {
 	t.Cleanup(func() {
 		r.Process.Kill()
 		<-r.exited
+		killThoseIn(r.work)
 	})
 	return r
+}
+
+// killThoseIn ends what a runner that is not PID 1 of a container leaves behind: its jobs and detached processes.
+func killThoseIn(dir string) {
+	for found := true; found; {
+		found = false
+		links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+		for _, link := range links {
+			if cwd, err := os.Readlink(link); err != nil || !strings.HasPrefix(cwd, dir) {
+				continue
+			}
+			var pid int
+			if fmt.Sscanf(link, "/proc/%d/cwd", &pid); pid != os.Getpid() && syscall.Kill(pid, syscall.SIGKILL) == nil {
+				found = true
+			}
+		}
+		if found {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }
 
 // dial connects and says HELLO.

@@ -8,19 +8,26 @@ import secrets
 from pathlib import Path
 
 from ...errors import SandboxError
+from ...trees import remove_tree
 from .base import MANAGER_FOLDER, Storage
-from .loopback import LoopbackStorage, has_images
-from .mounting import missing_programs
+from .loopback import SMALLEST, LoopbackStorage, has_images
+from .mounting import missing_programs, own_namespace
 from .plain import PlainStorage
+from .working import abandoned, at_work
 
 __all__ = ("choose_storage",)
 
 _PROBE = 8 * 1024 * 1024
 """Bytes of the file system that is tried."""
 
+_proven: set[Path] = set()
+"""Roots at which it was tried in this process, and works; what does not work may work later."""
+
 
 def choose_storage(root: Path, quota: int | None, *, require_hard: bool) -> Storage:
     """The best storage there is for directories under a root.
+
+    Where there are file systems of users already, nothing else is ever chosen.
 
     Args:
         root: Where they are.
@@ -31,7 +38,7 @@ def choose_storage(root: Path, quota: int | None, *, require_hard: bool) -> Stor
         SandboxError: There is nothing better than the soft quota and it has to be; or directories are there already that
             cannot be used without what they were made with.
     """
-    obstacle = "no quota is asked for" if quota is None else _obstacle(root)
+    obstacle = "no quota is asked for" if quota is None else _obstacle(root, quota)
     if obstacle is None:
         assert quota is not None
         return LoopbackStorage(root, quota)
@@ -45,21 +52,38 @@ def choose_storage(root: Path, quota: int | None, *, require_hard: bool) -> Stor
     return PlainStorage(root, quota)
 
 
-def _obstacle(root: Path) -> str | None:
+def _obstacle(root: Path, quota: int) -> str | None:
     """What keeps this host from giving every user a file system; `None` when one was filled and was full."""
+    if quota < SMALLEST:
+        return f"a file system takes a quota of at least {SMALLEST} bytes, and {quota} is asked for"
     if os.geteuid() != 0:
         return "only root can mount file systems"
     if missing := missing_programs():
         return f"{', '.join(missing)} must be installed (Debian: e2fsprogs, mount)"
-    storage = LoopbackStorage(root, _PROBE)
-    path = root / MANAGER_FOLDER / f"probing-{secrets.token_hex(8)}"
-    try:
-        storage.create(path, os.getuid())
-        return _not_full(path)
-    except SandboxError as error:
-        return str(error)
-    finally:
-        storage.delete(path)
+    if own_namespace():
+        return "this process has mounts of its own that the engine does not see (systemd: PrivateTmp and the like)"
+    if root not in _proven:
+        if obstacle := _tried(root):
+            return obstacle
+        _proven.add(root)
+    return None
+
+
+def _tried(root: Path) -> str | None:
+    own = root / MANAGER_FOLDER
+    for probe in abandoned(own, "probing-*"):
+        _forget(probe)
+    # A root of its own: nobody takes its image for a user's.
+    probe = own / f"probing-{secrets.token_hex(8)}"
+    probe.mkdir(mode=0o700, parents=True)
+    with at_work(probe):
+        try:
+            LoopbackStorage(probe, _PROBE).create(probe / "user", os.geteuid())
+            return _not_full(probe / "user")
+        except (OSError, SandboxError) as error:
+            return str(error)
+        finally:
+            _forget(probe)
 
 
 def _not_full(path: Path) -> str | None:
@@ -69,3 +93,8 @@ def _not_full(path: Path) -> str | None:
     except OSError as error:
         return None if error.errno == errno.ENOSPC else f"writing into a file system of its own failed: {error}"
     return "a file system of its own took more than it has room for"
+
+
+def _forget(probe: Path) -> None:
+    LoopbackStorage(probe, _PROBE).delete(probe / "user")
+    remove_tree(probe.parent, probe.name)

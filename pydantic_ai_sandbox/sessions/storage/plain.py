@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from ...trees import exchange, measure, remove_tree, rename_new
 from .base import MANAGER_FOLDER, Level, StorageUsage
+from .working import abandoned, at_work
 
 __all__ = ("PlainStorage",)
-
-_STALE = 600.0
-"""Seconds after which nobody works any more on what lies in a folder of ours."""
 
 
 class PlainStorage:
@@ -46,22 +43,24 @@ class PlainStorage:
         rename_new(source, target)
 
     def replace(self, path: Path, fill: Callable[[Path], object]) -> None:
-        new = self._aside("replacing")
+        new = self.aside("replacing")
         self.create(new, path.stat().st_uid)
         try:
-            fill(new)
-            exchange(new, path)
+            with at_work(new):
+                fill(new)
+                exchange(new, path)
         finally:
             remove_tree(new.parent, new.name)
 
     def delete(self, path: Path) -> bool:
-        gone = self._aside("deleting")
+        gone = self.aside("deleting")
         try:
             # Its name is free at once, and half of it is never taken for a directory.
             path.rename(gone)
         except FileNotFoundError:
             return False
-        remove_tree(gone.parent, gone.name)
+        with at_work(gone):
+            remove_tree(gone.parent, gone.name)
         return True
 
     def usage(self, path: Path) -> StorageUsage:
@@ -70,15 +69,12 @@ class PlainStorage:
 
     def tidy(self) -> None:
         for folder in (self._own / "replacing", self._own / "deleting"):
-            if folder.is_dir():
-                for path in folder.iterdir():
-                    # Two may find the same.
-                    with suppress(FileNotFoundError):
-                        if time.time() - path.lstat().st_ctime > _STALE:
-                            remove_tree(folder, path.name)
+            for path in abandoned(folder):
+                with suppress(FileNotFoundError):
+                    remove_tree(folder, path.name)
 
-    def _aside(self, what: str) -> Path:
-        """A name that nobody has, in a folder of ours."""
+    def aside(self, what: str) -> Path:
+        """A name that nobody has, in a folder of ours that is tidied: `"replacing"` or `"deleting"`."""
         folder = self._own / what
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder / secrets.token_hex(8)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runner/internal/wire"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -80,8 +81,17 @@ func TestBelowPrunes(t *testing.T) {
 	}
 }
 
+// processorTime is what this process has used so far: it does not depend on what else the machine does.
+func processorTime(t *testing.T) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
 func TestHostilePatternsAreQuick(t *testing.T) {
-	began := time.Now()
+	began := processorTime(t)
 	for _, pattern := range []string{
 		strings.Repeat("*a", 1000), strings.Repeat("**/", 1000) + "x", strings.Repeat("{a,", 1000) + strings.Repeat("}", 1000),
 		strings.Repeat("{a,b}", 800), strings.Repeat("[", 4000), strings.Repeat("{", 4000), strings.Repeat(`\`, 4000),
@@ -93,8 +103,8 @@ func TestHostilePatternsAreQuick(t *testing.T) {
 		g.Match(strings.Repeat("a", 4000))
 		g.Match(strings.Repeat("a/", 2000) + "b")
 	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("took %v", took)
+	if took := processorTime(t) - began; took > 10*time.Second {
+		t.Errorf("took %v of a processor", took)
 	}
 	for _, pattern := range []string{"", strings.Repeat("a", 5000)} {
 		if _, err := CompileGlob(pattern); err == nil {
