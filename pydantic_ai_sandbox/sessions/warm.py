@@ -118,8 +118,12 @@ class WarmPool:
         return self._directories.own / "warm"
 
     def _folder(self, spec: ContainerSpec) -> Path:
-        """Where those that were made from this spec wait; what differs between users does not count."""
-        return self._root / spec.model_copy(update={"workspace": self._root, "uid": DEFAULT_UID}).digest()
+        """Where those wait that were made from this spec, over directories kept like a new user's.
+
+        What differs between users does not count.
+        """
+        digest = spec.model_copy(update={"workspace": self._root, "uid": DEFAULT_UID}).digest()
+        return self._root / f"{self._directories.storage.level}-{digest}"
 
     def _waiting(self) -> Iterator[ContainerInfo]:
         for info in self._population.all():
