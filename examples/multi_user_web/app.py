@@ -5,37 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path as FolderPath
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent
-from pydantic_ai.exceptions import AgentRunError
-from pydantic_ai.workspaces import WorkspaceError
 
-from pydantic_ai_sandbox import (
-    CapacityError,
-    ConsoleToolset,
-    InvalidUserIdError,
-    QuotaExceededError,
-    SandboxError,
-    SessionManager,
-    UserSandbox,
-    Waiting,
-)
+from pydantic_ai_sandbox import ConsoleToolset, InvalidUserIdError, SessionManager, UserSandbox, Waiting
 
 from .conversations import Conversations, Deps, Event
+from .failures import answer_failures, in_words
 from .scripted import scripted_model
 from .settings import Settings
 
-PAGE = Path(__file__).parent / "page"
+PAGE = FolderPath(__file__).parent / "page"
 
 INSTRUCTIONS = "You work in a Linux sandbox that belongs to your user. Use your tools; say briefly what came of it."
 
@@ -44,10 +33,14 @@ POLICY = (
     "base-uri 'none'; frame-ancestors 'none'"
 )
 
+LARGEST_ARCHIVE = 2**31
+
 settings = Settings.from_environment()
 manager = SessionManager(
     workspace_root=settings.root / "workspaces",
+    default_runtime="python-minimal",
     max_sessions=settings.max_sessions,
+    queue_timeout=settings.queue_timeout,
     warm={"python-minimal": settings.warm},
     disk_quota=settings.disk_quota,
     idle_timeout=settings.idle_timeout,
@@ -70,17 +63,27 @@ async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
 
 
 app = FastAPI(title="A sandbox for every user", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+answer_failures(app)
 
 
 def current_user(x_user: Annotated[str, Header()]) -> str:
-    """Who asks. THIS IS WHERE YOUR AUTHENTICATION GOES: here everybody is who they say they are."""
-    # Headers hold bytes; the page sends names percent-encoded, so that everybody can have their own.
-    return (
-        re.sub(r"%([0-9A-Fa-f]{2})", lambda m: chr(int(m[1], 16)), x_user).encode("latin-1").decode("utf-8", "replace")
-    )
+    """Who asks. THIS IS WHERE YOUR AUTHENTICATION GOES: here everybody is who they say they are.
+
+    Raises:
+        InvalidUserIdError: It is no text; what else cannot be an id, the manager refuses.
+    """
+    try:
+        # Headers hold ASCII; the page sends names percent-encoded, so that everybody can have their own.
+        return unquote(x_user, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidUserIdError("a user id must be text") from None
 
 
 User = Annotated[str, Depends(current_user)]
+
+NO_NUL = r"^[^\x00]*$"
+Folder = Annotated[str, Query(pattern=NO_NUL)]
+File = Annotated[str, Path(pattern=NO_NUL)]
 
 
 class Message(BaseModel):
@@ -94,51 +97,81 @@ class Message(BaseModel):
 
 @app.post("/chat")
 async def chat(user: User, message: Message) -> StreamingResponse:
-    """Answer with server-sent events."""
-    return StreamingResponse(_sent(_answer(user, message.text)), media_type="text/event-stream")
+    """Answer with server-sent events; what fails before there is anything to tell has a status of its own."""
+    events = _answer(user, message.text)
+    first = await anext(events)
+    return StreamingResponse(_sent(first, events), media_type="text/event-stream")
 
 
-async def _answer(user: str, text: str) -> AsyncIterator[Event]:
-    try:
-        async for event in _ready(user):
+@app.get("/chat")
+async def earlier(user: User) -> list[Event]:
+    """What was said so far."""
+    return await conversations.earlier(user)
+
+
+@app.delete("/chat", status_code=204)
+async def begin_anew(user: User) -> None:
+    """Forget what was said; the files stay."""
+    await conversations.forget(user)
+
+
+@app.get("/sandbox")
+async def sandbox(user: User) -> dict[str, bool]:
+    """Whether the user has one now; asking does not start it."""
+    return {"running": any(session.running for session in await manager.list() if session.user_id == user)}
+
+
+async def _answer(user: str, text: str) -> AsyncGenerator[Event]:
+    async with aclosing(_ready(user)) as progress:
+        async for event in progress:
             yield event
-        async for event in conversations.say(user, text):
+    async with aclosing(conversations.say(user, text)) as told:
+        async for event in told:
             yield event
-        yield {"type": "done"}
-    except (SandboxError, WorkspaceError, AgentRunError) as error:
-        yield {"type": "error", "text": str(error)}
+    yield {"type": "done"}
 
 
-async def _ready(user: str) -> AsyncIterator[Event]:
+async def _ready(user: str) -> AsyncGenerator[Event]:
     """Get the user's sandbox, telling the place in the queue while there is one."""
     places: asyncio.Queue[Waiting] = asyncio.Queue()
-    start = asyncio.ensure_future(manager.get_or_create(user, on_wait=places.put_nowait))
+    # Where nobody waits, being refused is all there is to tell.
+    on_wait = places.put_nowait if settings.queue_timeout else None
+    start = asyncio.ensure_future(manager.get_or_create(user, on_wait=on_wait))
     try:
-        yield {"type": "starting"}
         while not start.done():
             place = asyncio.ensure_future(places.get())
             await asyncio.wait((start, place), return_when=asyncio.FIRST_COMPLETED)
             if place.done():
                 yield {"type": "waiting", "position": place.result().position}
             place.cancel()
-        sandbox = await start
-        yield {"type": "ready", "sandbox": sandbox.info.name if sandbox.info else ""}
+        usage = await (await start).usage()
+        yield {"type": "ready", "uptime": usage.uptime}
     finally:
         start.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await start
 
 
-async def _sent(events: AsyncIterator[Event]) -> AsyncIterator[str]:
-    async for event in events:
-        yield f"data: {json.dumps(event)}\n\n"
+async def _sent(first: Event, events: AsyncGenerator[Event]) -> AsyncGenerator[str]:
+    # Closed at once when nobody listens any more: the command that runs is stopped, and the conversation is free.
+    async with aclosing(events):
+        yield _line(first)
+        try:
+            async for event in events:
+                yield _line(event)
+        except Exception as error:  # noqa: BLE001 - the status is sent already, so every failure has to be told here
+            yield _line({"type": "error", "text": in_words(error)})
+
+
+def _line(event: Event) -> str:
+    return f"data: {json.dumps(event)}\n\n"
 
 
 # --- files
 
 
 @app.get("/files")
-async def files(user: User, path: str = "") -> dict[str, Any]:
+async def files(user: User, path: Folder = "") -> dict[str, Any]:
     """What is in a directory of the user's, and how much room there is."""
     try:
         listing = await manager.list_files(user, path)
@@ -147,23 +180,23 @@ async def files(user: User, path: str = "") -> dict[str, Any]:
         if path:
             raise
         return {"entries": [], "truncated": False, "used": 0, "limit": None}
-    entries = [{"name": e.name, "kind": e.kind, "size": e.size, "modified": e.mtime} for e in listing.entries]
+    entries = [{"name": _shown(e.name), "kind": e.kind, "size": e.size, "modified": e.mtime} for e in listing.entries]
     return {"entries": entries, "truncated": listing.truncated, "used": usage.used, "limit": usage.limit}
 
 
 @app.put("/files/{path:path}")
-async def upload(user: User, path: str, request: Request) -> dict[str, int]:
+async def upload(user: User, path: File, request: Request) -> dict[str, int]:
     """Take a file: the request's body."""
     return {"size": await manager.upload(user, path, request.stream())}
 
 
 @app.get("/files/{path:path}")
-async def download(user: User, path: str) -> StreamingResponse:
+async def download(user: User, path: File) -> StreamingResponse:
     """Give a file."""
     file = await manager.download(user, path)
     headers = {
         "Content-Length": str(file.size),
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name, errors='replace')}",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name, safe='')}",
     }
     return StreamingResponse(file.pieces, media_type="application/octet-stream", headers=headers)
 
@@ -171,14 +204,14 @@ async def download(user: User, path: str) -> StreamingResponse:
 @app.get("/archive")
 async def archive(user: User) -> StreamingResponse:
     """Give all of them."""
-    pieces = await manager.archive(user, format="tar.gz", max_bytes=2**31)
+    pieces = await manager.archive(user, format="tar.gz", max_bytes=LARGEST_ARCHIVE)
     headers = {"Content-Disposition": 'attachment; filename="workspace.tar.gz"'}
     return StreamingResponse(pieces, media_type="application/gzip", headers=headers)
 
 
 @app.get("/checkpoints")
 async def checkpoints(user: User) -> list[dict[str, Any]]:
-    """What one can go back to."""
+    """What one can go back to, oldest first."""
     found = await manager.checkpoints(user)
     return [{"id": c.id, "created": c.created.isoformat(), "bytes": c.bytes, "files": c.files} for c in found]
 
@@ -190,52 +223,21 @@ async def checkpoint(user: User) -> dict[str, str]:
 
 
 @app.post("/checkpoints/{id}/restore", status_code=204)
-async def restore(user: User, id: str) -> Response:
+async def restore(user: User, id: str) -> None:
     """Go back."""
     await manager.restore(user, id)
-    return Response(status_code=204)
 
 
 @app.delete("/everything", status_code=204)
-async def delete(user: User) -> Response:
+async def delete(user: User) -> None:
     """Delete the user's files, checkpoints, sandbox and conversation."""
     await manager.delete(user, files=True)
-    conversations.forget(user)
-    return Response(status_code=204)
+    await conversations.forget(user)
 
 
-# --- what went wrong
-
-
-@app.exception_handler(InvalidUserIdError)
-async def nobody(_: Request, error: InvalidUserIdError) -> JSONResponse:
-    """An id that nobody can have."""
-    return JSONResponse({"detail": str(error)}, 400)
-
-
-@app.exception_handler(CapacityError)
-async def full(_: Request, error: CapacityError) -> JSONResponse:
-    """No room, after waiting for it."""
-    return JSONResponse({"detail": str(error), "position": error.position}, 503, {"Retry-After": "10"})
-
-
-@app.exception_handler(QuotaExceededError)
-async def too_much(_: Request, error: QuotaExceededError) -> JSONResponse:
-    """The user's files are as large as they may be."""
-    return JSONResponse({"detail": str(error)}, 413)
-
-
-@app.exception_handler(FileNotFoundError)
-async def missing(_: Request, error: FileNotFoundError) -> JSONResponse:
-    """No such file."""
-    return JSONResponse({"detail": error.strerror or "not found"}, 404)
-
-
-@app.exception_handler(OSError)
-@app.exception_handler(ValueError)
-async def refused(_: Request, error: OSError | ValueError) -> JSONResponse:
-    """A path that leads nowhere good, or a file that is none."""
-    return JSONResponse({"detail": getattr(error, "strerror", None) or str(error)}, 400)
+def _shown(name: str) -> str:
+    """A file's name as text; those of Linux are bytes, and not all bytes are text."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 # --- the page
@@ -249,6 +251,7 @@ async def guarded(request: Request, call_next: Any) -> Response:
     response: Response = await call_next(request)
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
     response.headers["X-Worker"] = str(os.getpid())
     return response
 

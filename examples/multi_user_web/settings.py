@@ -21,6 +21,8 @@ class Settings:
     """A model of Pydantic AI, such as `openai:gpt-5`; `None`: a script plays one."""
     max_sessions: int
     """Sandboxes at once, of all workers together."""
+    queue_timeout: float
+    """Seconds that a request waits for one to come free; 0: it is refused at once."""
     warm: int
     """Containers to keep started ahead for new users."""
     disk_quota: str
@@ -39,6 +41,7 @@ class Settings:
             root=Path(value("ROOT", "multi-user-web-data")).absolute(),
             model=value("MODEL", "") or None,
             max_sessions=int(value("MAX_SESSIONS", "50")),
+            queue_timeout=float(value("QUEUE_TIMEOUT", "60")),
             warm=int(value("WARM", "2")),
             disk_quota=value("DISK_QUOTA", "256MiB"),
             idle_timeout=int(value("IDLE_TIMEOUT", "600")),

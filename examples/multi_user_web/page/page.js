@@ -4,7 +4,7 @@
 const $ = (id) => document.getElementById(id);
 let user = localStorage.getItem("user") || "";
 let folder = "";
-let busy = false;
+let answering = null; // an AbortController while an answer is under way
 
 function make(tag, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -13,12 +13,8 @@ function make(tag, text, attributes = {}) {
   return element;
 }
 
-function call(method, path, options = {}) {
-  return fetch(path, { method, ...options, headers: { "X-User": encodeURIComponent(user), ...options.headers } });
-}
-
-async function asked(method, path, options) {
-  const answer = await call(method, path, options);
+async function asked(method, path, { headers, ...options } = {}) {
+  const answer = await fetch(path, { method, ...options, headers: { "X-User": encodeURIComponent(user), ...headers } });
   if (!answer.ok) {
     const { detail } = await answer.json().catch(() => ({}));
     throw new Error(typeof detail === "string" ? detail : `the server says ${answer.status}`);
@@ -34,27 +30,39 @@ function notice(error) {
   hiding = setTimeout(() => { $("notice").hidden = true; }, 8000);
 }
 
-function state(text, kind) {
+function state(text, kind = "") {
   $("state").textContent = text;
   $("state").className = kind;
 }
 
 function size(bytes) {
-  for (const unit of ["bytes", "KiB", "MiB"]) {
-    if (bytes < 1024) return `${unit === "bytes" ? bytes : bytes.toFixed(1)} ${unit}`;
-    bytes /= 1024;
-  }
-  return `${bytes.toFixed(1)} GiB`;
+  if (bytes < 1024) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
+  let unit = -1;
+  for (; bytes >= 1024 && unit < 3; unit++) bytes /= 1024;
+  return `${bytes.toFixed(1)} ${["KiB", "MiB", "GiB", "TiB"][unit]}`;
+}
+
+function ordinal(number) {
+  const ending = { one: "st", two: "nd", few: "rd" }[new Intl.PluralRules("en", { type: "ordinal" }).select(number)];
+  return `${number}${ending || "th"}`;
 }
 
 // --- the conversation
 
+const empty = $("messages").firstElementChild;
+let following = true; // whether the latest stays in view: until somebody scrolls up
+$("messages").addEventListener("scroll", ({ target }) => {
+  following = target.scrollHeight - target.scrollTop - target.clientHeight < 60;
+});
+
+function follow() {
+  if (following) $("messages").scrollTop = $("messages").scrollHeight;
+}
+
 function add(element) {
-  const messages = $("messages");
-  messages.querySelector(".empty")?.remove();
-  const low = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 80;
-  messages.append(element);
-  if (low) element.scrollIntoView({ block: "end" });
+  empty.remove();
+  $("messages").append(element);
+  follow();
   return element;
 }
 
@@ -62,8 +70,8 @@ function add(element) {
 function show(element, text) {
   element.replaceChildren();
   text.split(/^```.*$\n?/m).forEach((part, index) => {
-    if (index % 2) element.append(make("pre", part));
-    else if (part.trim()) element.append(make("span", part.trim()));
+    if (index % 2) element.append(make("pre", part.trimEnd()));
+    else if (part.trim()) element.append(make("p", part.trim()));
   });
 }
 
@@ -72,75 +80,150 @@ class Answer {
     this.calls = new Map();
     this.text = "";
     this.element = null;
+    this.since = "";
   }
 
   take(event) {
-    if (event.type === "starting") state("starting…", "busy");
-    else if (event.type === "waiting") state(`waiting: number ${event.position} in line`, "busy");
-    else if (event.type === "ready") state("at work", "busy");
+    if (event.type === "waiting") state(`waiting: ${ordinal(event.position)} in line`, "busy");
+    else if (event.type === "behind") state("waiting for your earlier request", "busy");
+    else if (event.type === "ready") this.ready(event);
+    else if (event.type === "asked") this.asked(event.text);
     else if (event.type === "text") this.say(event.text);
     else if (event.type === "call") this.begin(event);
     else if (event.type === "result") this.end(event);
-    else if (event.type === "error") {
-      add(make("p", event.text, { className: "error" }));
-      state("failed", "bad");
-    } else if (event.type === "done") state("ready", "ready");
+    else if (event.type === "error") this.fail(event.text);
+    else if (event.type === "done") state(this.since, "ready");
+  }
+
+  ready({ uptime }) {
+    const started = new Date(Date.now() - uptime * 1000);
+    this.since = `running since ${started.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}`;
+    state(this.since, "busy");
+  }
+
+  asked(text) {
+    this.element = null;
+    const mine = make("div", undefined, { className: "mine" });
+    mine.append(make("p", text));
+    add(mine);
   }
 
   say(text) {
-    this.element ||= add(make("div", undefined, { className: "theirs" }));
+    if (!this.element) {
+      this.element = add(make("div", undefined, { className: "theirs" }));
+      this.text = "";
+    }
     this.text += text;
     show(this.element, this.text);
-    $("messages").scrollTop = $("messages").scrollHeight;
+    follow();
   }
 
   begin({ id, tool, arguments: given }) {
     this.element = null;
-    this.text = "";
+    const [[, first] = [], ...others] = Object.entries(given);
     const card = make("details", undefined, { className: "running", open: true });
     const summary = make("summary");
-    const first = Object.values(given)[0];
-    summary.append(make("b", tool), make("code", first === undefined ? "" : String(first)), make("span", "", { className: "mark" }));
+    summary.append(make("b", tool), make("code", first ?? ""), make("span", "running", { className: "mark" }));
     card.append(summary);
-    if (Object.keys(given).length > 1) card.append(make("pre", Object.values(given).slice(1).map(String).join("\n")));
+    const whole = others.map(([name, value]) => (others.length === 1 ? value : `${name}: ${value}`));
+    if (first?.includes("\n")) whole.unshift(first);
+    if (whole.length) card.append(make("pre", whole.join("\n").trimEnd(), { className: "given" }));
     this.calls.set(id, add(card));
   }
 
-  end({ id, text, cut }) {
+  end({ id, text, failed }) {
     const card = this.calls.get(id);
     if (!card) return;
-    card.className = "";
-    card.querySelector(".mark").textContent = "done";
-    card.append(make("pre", text + (cut ? "\n… (there is more)" : "")));
-    card.open = text.length < 1500;
-    files();
+    this.calls.delete(id);
+    // A command that ran is a tool that worked; people want to see at once how it ended.
+    const status = /^\[exit (\d+)/m.exec(text)?.[1] ?? "0";
+    const bad = failed || status !== "0";
+    card.className = bad ? "failed" : "";
+    card.querySelector(".mark").textContent = failed ? "failed" : bad ? `exit ${status}` : "done";
+    card.append(make("pre", text.trimEnd()));
+    card.open = bad || text.length < 1500;
+    follow();
+  }
+
+  // Whatever was not heard of again did not end well.
+  fail(text) {
+    for (const [id] of this.calls) this.end({ id, text: "broken off", failed: true });
+    add(make("p", text, { className: "error" }));
+    state("failed", "bad");
+  }
+
+  stopped() {
+    for (const [id, card] of this.calls) {
+      this.end({ id, text: "stopped by you", failed: true });
+      card.querySelector(".mark").textContent = "stopped";
+    }
+    state(this.since, "ready");
   }
 }
 
-async function say(text) {
-  if (busy || !user) return $("name").focus();
-  busy = $("send").disabled = true;
-  const mine = make("div", undefined, { className: "mine" });
-  mine.append(make("p", text));
-  add(mine);
+function clear() {
+  $("messages").replaceChildren(empty);
+  following = true;
+}
+
+async function earlier() {
+  const asker = user;
   try {
-    const answer = await asked("POST", "/chat", { headers: { "Content-Type": "application/json" }, body: JSON.stringify({ text }) });
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const events = await (await asked("GET", "/chat")).json();
+    const { running } = await (await asked("GET", "/sandbox")).json();
+    if (asker !== user || answering) return;
     const shown = new Answer();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      const parts = (rest + value).split("\n\n");
-      rest = parts.pop();
-      parts.forEach((part) => shown.take(JSON.parse(part.slice("data: ".length))));
-    }
+    events.forEach((event) => shown.take(event));
+    state(running ? "running" : "asleep until you ask for something", running ? "ready" : "");
+  } catch (error) { notice(error); }
+}
+
+async function say(text) {
+  if (!user) return $("name").focus();
+  if (answering) return;
+  const asking = answering = new AbortController();
+  $("send").textContent = "Stop";
+  $("text").value = "";
+  following = true;
+  const shown = new Answer();
+  shown.asked(text);
+  state("starting…", "busy");
+  try {
+    const body = JSON.stringify({ text });
+    const headers = { "Content-Type": "application/json" };
+    const answer = await asked("POST", "/chat", { headers, body, signal: asking.signal });
+    await heard(answer.body, (event) => {
+      if (asking.signal.aborted) return;
+      shown.take(event);
+      if (event.type === "result") files();
+    });
+    if (shown.calls.size) shown.fail("The answer broke off.");
   } catch (error) {
-    notice(error);
-    state("failed", "bad");
+    // When it is another user's turn, this one's conversation is not on the page any more.
+    if (asking !== answering) return;
+    if (asking.signal.aborted) shown.stopped();
+    else shown.fail(error.message);
   }
-  busy = $("send").disabled = false;
+  if (asking !== answering) return;
+  done();
   files();
+}
+
+function done() {
+  answering = null;
+  $("send").textContent = "Send";
+}
+
+async function heard(body, take) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    events.forEach((event) => take(JSON.parse(event.slice("data: ".length))));
+  }
 }
 
 // --- files
@@ -148,35 +231,59 @@ async function say(text) {
 const path = (name) => (folder ? `${folder}/${name}` : name);
 const encoded = (name) => name.split("/").map(encodeURIComponent).join("/");
 
+let looks = 0;
 async function files() {
   if (!user) return;
+  const look = ++looks;
   try {
     const found = await (await asked("GET", `/files?path=${encodeURIComponent(folder)}`)).json();
+    const points = await (await asked("GET", "/checkpoints")).json();
+    if (look !== looks) return; // somebody looked again, perhaps as another user or elsewhere
     where();
+    const order = (entry) => (entry.kind === "directory" ? 0 : 1);
+    found.entries.sort((one, other) => order(one) - order(other) || (one.name < other.name ? -1 : 1));
     $("entries").replaceChildren(...found.entries.map(entry), ...(found.truncated ? [make("li", "… and more")] : []));
+    if (!found.entries.length) $("entries").append(make("li", "nothing here yet", { className: "nothing" }));
     $("used").hidden = !found.limit;
     if (found.limit) $("used").value = found.used / found.limit;
-    $("room").textContent = found.limit ? `${size(found.used)} of ${size(found.limit)}` : size(found.used);
-    points();
+    $("room").textContent = found.limit ? `${size(found.used)} of ${size(found.limit)} used` : `${size(found.used)} used`;
+    $("points").replaceChildren(...points.reverse().map(point));
   } catch (error) {
+    if (look !== looks) return;
     if (folder) { folder = ""; files(); } else notice(error);
   }
+}
+
+function enterFolder(to) {
+  folder = to;
+  files();
 }
 
 function where() {
   const steps = ["", ...folder.split("/").filter(Boolean)];
   $("where").replaceChildren(...steps.flatMap((step, index) => {
     const to = steps.slice(1, index + 1).join("/");
-    const button = make("button", step || "workspace", { type: "button", onclick: () => { folder = to; files(); } });
+    const button = make("button", step || "workspace", { type: "button", onclick: () => enterFolder(to) });
     return index ? [make("span", " / "), button] : [button];
   }));
 }
 
 function entry({ name, kind, size: bytes }) {
   const item = make("li");
-  if (kind === "directory") item.append(make("button", `${name}/`, { type: "button", onclick: () => { folder = path(name); files(); } }));
-  else if (kind === "file") item.append(make("button", name, { type: "button", title: "Download", onclick: () => save(`/files/${encoded(path(name))}`, name) }), make("small", size(bytes)));
-  else item.append(make("span", name), make("small", kind));
+  const button = make("button", kind === "directory" ? `${name}/` : name, { type: "button" });
+  if (kind === "directory") button.onclick = () => enterFolder(path(name));
+  else Object.assign(button, { title: "Download", onclick: () => save(`/files/${encoded(path(name))}`, name) });
+  const known = kind === "directory" || kind === "file";
+  item.append(known ? button : make("span", name), make("small", kind === "file" ? size(bytes) : known ? "" : kind));
+  return item;
+}
+
+function point({ id, created, files: count, bytes }) {
+  const item = make("li");
+  const when = new Date(created).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const about = make("span", when);
+  about.append(make("small", ` ${count} ${count === 1 ? "file" : "files"}, ${size(bytes)}`));
+  item.append(about, make("button", "Restore", { type: "button", onclick: () => act("POST", `/checkpoints/${id}/restore`) }));
   return item;
 }
 
@@ -189,50 +296,70 @@ async function save(from, name) {
 }
 
 async function upload(chosen) {
+  if (!user) return $("name").focus();
   for (const file of chosen) {
     try { await asked("PUT", `/files/${encoded(path(file.name))}`, { body: file }); } catch (error) { notice(error); }
   }
   files();
 }
 
-// --- going back
-
-async function points() {
-  const found = await (await asked("GET", "/checkpoints")).json();
-  $("points").replaceChildren(...found.reverse().map(({ id, created, bytes }) => {
-    const item = make("li");
-    item.append(make("span", new Date(created).toLocaleString()), make("small", size(bytes)));
-    item.append(make("button", "Restore", { type: "button", onclick: () => act("POST", `/checkpoints/${id}/restore`) }));
-    return item;
-  }));
-}
-
 async function act(method, where) {
   try { await asked(method, where); } catch (error) { notice(error); }
-  files();
+  await files();
 }
 
 // --- who, and what they press
 
 function enter(name) {
+  answering?.abort();
+  done();
   user = name.trim();
   localStorage.setItem("user", user);
   $("name").value = user;
   folder = "";
-  state(user ? "no sandbox yet: say something" : "", "");
+  state("");
+  clear();
+  document.querySelector("aside").inert = !user;
+  if (user) earlier();
   files();
 }
 
-$("who").onsubmit = (event) => { event.preventDefault(); $("messages").replaceChildren(); enter($("name").value); $("text").focus(); };
-$("say").onsubmit = (event) => { event.preventDefault(); const text = $("text").value.trim(); if (text && user) { $("text").value = ""; say(text); } else $("name").focus(); };
-$("text").onkeydown = (event) => { if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); $("say").requestSubmit(); } };
+function submitted(form, action) {
+  $(form).onsubmit = (event) => { event.preventDefault(); action(); };
+}
+
+submitted("who", () => { enter($("name").value); $("text").focus(); });
+submitted("say", () => { answering ? answering.abort() : $("text").value.trim() && say($("text").value.trim()); });
+$("text").onkeydown = (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  if (!answering) $("say").requestSubmit();
+};
 document.querySelectorAll(".idea").forEach((idea) => { idea.onclick = () => say(idea.textContent); });
+$("anew").onclick = async () => {
+  if (!user || !confirm("Forget this conversation? Your files stay.")) return;
+  answering?.abort();
+  await act("DELETE", "/chat");
+  clear();
+};
 $("pick").onclick = () => $("file").click();
-$("file").onchange = () => { upload($("file").files); };
+$("file").onchange = async ({ target }) => { await upload(target.files); target.value = ""; };
 $("all").onclick = () => save("/archive", "workspace.tar.gz");
 $("remember").onclick = () => act("POST", "/checkpoints");
-$("forget").onclick = () => { if (confirm("Delete your files, checkpoints and conversation for good?")) act("DELETE", "/everything"); };
-["dragenter", "dragover"].forEach((name) => document.addEventListener(name, (event) => { event.preventDefault(); $("drop").className = "over"; }));
-["dragleave", "drop"].forEach((name) => document.addEventListener(name, (event) => { event.preventDefault(); $("drop").className = ""; }));
-document.addEventListener("drop", (event) => upload(event.dataTransfer.files));
+$("forget").onclick = async () => {
+  if (!user || !confirm("Delete your files, checkpoints and conversation for good?")) return;
+  answering?.abort();
+  await act("DELETE", "/everything");
+  enter(user);
+};
+
+const dragged = (event) => event.dataTransfer?.types.includes("Files");
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    if (!dragged(event)) return;
+    event.preventDefault();
+    $("drop").className = kind.startsWith("drage") || kind === "dragover" ? "over" : "";
+    if (kind === "drop") upload(event.dataTransfer.files);
+  });
+}
 enter(user);
