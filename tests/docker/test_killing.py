@@ -56,7 +56,7 @@ def host_processes(sandbox: DockerSandbox) -> list[str]:
 
 async def settle(sandbox: DockerSandbox, expected: Callable[[list[str]], bool]) -> list[str]:
     """The processes once they are as expected, or what they are after a while."""
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + 5
     while not expected(found := host_processes(sandbox)) and time.monotonic() < give_up:
         await asyncio.sleep(0.05)
     return found
