@@ -22,7 +22,7 @@ from pydantic_ai.workspaces import WorkspaceUnavailableError
 from ..engines.base import Engine, completed
 from ..errors import ChannelError
 from ..lifecycle import Lifecycle
-from ..trees import copy_tree, remove_tree
+from ..trees import copy_tree, remove_tree, sync_folder
 from .attaching import attached
 from .directories import UserDirectories
 from .identity import directory_name
@@ -177,7 +177,7 @@ class Checkpoints:
             _write_durably(draft / _FACTS, json.dumps(facts))
             path = folder / f"{now:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}"
             draft.rename(path)
-            _sync(folder)
+            sync_folder(folder)
             return self._read(path)
 
     def _restore(self, user_id: str, id: str, proceed: Proceed) -> None:
@@ -252,12 +252,4 @@ def _write_durably(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

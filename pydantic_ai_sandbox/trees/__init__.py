@@ -7,7 +7,7 @@ from .copying import TreeCopy, copy_tree
 from .measuring import TreeUsage, measure
 from .opening import Tree, TreeEntry, TreeListing
 from .removal import remove_tree
-from .renaming import exchange, rename_new
+from .renaming import exchange, rename_new, sync_folder
 from .uploading import Upload
 
 __all__ = (
@@ -23,4 +23,5 @@ __all__ = (
     "measure",
     "remove_tree",
     "rename_new",
+    "sync_folder",
 )

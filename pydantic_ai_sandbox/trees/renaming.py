@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-__all__ = ("exchange", "rename_new")
+__all__ = ("exchange", "rename_new", "sync_folder")
 
 _CALL = {"x86_64": 316, "aarch64": 276}.get(platform.machine()) if sys.maxsize > 2**32 else None
 """Number of the system call: not every C library has a function for it."""
@@ -47,7 +47,7 @@ def _rename(one: Path, other: Path, flags: int) -> None:
     if error:
         raise OSError(error, os.strerror(error), str(one), None, str(other))
     for folder in {one.parent, other.parent}:
-        _sync(folder)
+        sync_folder(folder)
 
 
 def _renameat2(one: bytes, other: bytes, flags: int) -> int:
@@ -62,7 +62,8 @@ def _renameat2(one: bytes, other: bytes, flags: int) -> int:
     return ctypes.get_errno() if failed else 0
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a directory on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import SandboxError
-from ...trees import exchange, remove_tree, rename_new
+from ...trees import exchange, remove_tree, rename_new, sync_folder
 from .base import MANAGER_FOLDER, Level, StorageUsage
 from .mounting import (
     check_image,
@@ -129,7 +129,7 @@ class LoopbackStorage:
                     if is_mounted(path):
                         unmount(path)
                     draft.rename(image)
-                    _sync(self._disks)
+                    sync_folder(self._disks)
                 else:
                     self._replace_plain(path, draft)
                 self._open(path)
@@ -222,7 +222,7 @@ class LoopbackStorage:
         check_image(image, half_grown=growing.exists())
         if self._is_small(image) or growing.exists():
             growing.touch(mode=0o600)
-            _sync(self._disks)
+            sync_folder(self._disks)
             grow(image, max(self._quota, image.stat().st_size))
             growing.unlink()
 
@@ -238,7 +238,7 @@ class LoopbackStorage:
         following = self._next(self._image(path))
         try:
             draft.rename(following)
-            _sync(self._disks)
+            sync_folder(self._disks)
             exchange(old, path)
             following.rename(self._image(path))
         finally:
@@ -319,11 +319,3 @@ def _is_bare(path: Path) -> bool:
     """Whether something is to be mounted at a directory, and is not; a tenant's own would not be root's."""
     found = path.lstat()
     return found.st_uid == 0 and found.st_mode & 0o777 == _BARE and not any(path.iterdir())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
