@@ -45,7 +45,7 @@ docker: setup ## Make sure that a Docker daemon answers; as root on Debian, inst
 
 .PHONY: images
 images: docker ## Build the images of the built-in runtimes that are not there yet
-	@$(PYTHON) scripts/images.py
+	@$(BIN)/pydantic-ai-sandbox build
 
 .PHONY: demo
 demo: images ## Watch an agent repair a package in a sandbox
@@ -114,4 +114,4 @@ clean: ## Remove environments and everything built in this directory
 
 .PHONY: clean-docker
 clean-docker: setup ## Remove our images, containers and volumes from the Docker daemon
-	@$(PYTHON) scripts/images.py --remove
+	@$(BIN)/pydantic-ai-sandbox remove --yes

@@ -3,7 +3,7 @@
     SandboxError
     ├── EngineError                       the container engine refused or failed
     │   ├── EngineUnavailableError        … does not answer              (also ConnectionError)
-    │   ├── ImageBuildError               … could not build an image     (.log_tail)
+    │   ├── ImageBuildError               … could not build an image     (.log_tail, .step)
     │   └── SpecMismatchError             … has the name for a container of other settings
     ├── RuntimeNotFoundError              no runtime of that name        (also LookupError)
     ├── InvalidUserIdError                nobody can have that user id   (also ValueError)
@@ -51,11 +51,15 @@ class EngineUnavailableError(EngineError, ConnectionError):
 
 
 class ImageBuildError(EngineError):
-    """An image could not be built; `log_tail` holds the end of the build's output."""
+    """An image could not be built.
 
-    def __init__(self, message: str, *, log_tail: str = "") -> None:
+    `log_tail` holds the end of the build's output, `step` the instruction that failed, if the build got that far.
+    """
+
+    def __init__(self, message: str, *, log_tail: str = "", step: str | None = None) -> None:
         super().__init__(message)
         self.log_tail = log_tail
+        self.step = step
 
 
 class SpecMismatchError(EngineError):

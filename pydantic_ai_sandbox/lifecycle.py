@@ -398,9 +398,11 @@ class Lifecycle:
 
 
 def filled_in(spec: ContainerSpec, runtime: RuntimeConfig | str, image: str) -> ContainerSpec:
-    """A spec with the image that was found for a runtime, and the variables that the runtime brings."""
-    env = {**runtime.env, **spec.env} if isinstance(runtime, RuntimeConfig) else spec.env
-    return spec.model_copy(update={"image": image, "env": env})
+    """A spec with the image that was found for a runtime, and what else the runtime brings."""
+    if isinstance(runtime, str):
+        return spec.model_copy(update={"image": image})
+    env = {**runtime.env, **spec.env}
+    return spec.model_copy(update={"image": image, "env": env, "workdir": runtime.workdir})
 
 
 class _EndedMeanwhileError(Exception):

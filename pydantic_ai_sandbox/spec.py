@@ -27,7 +27,7 @@ DEFAULT_UID = 10001
 """User and group that a sandbox runs as, unless its workspace belongs to another."""
 
 WORKSPACE = "/workspace"
-"""Where commands start and where a host directory given as `workspace` appears."""
+"""Where commands start and where a host directory given as `workspace` appears, unless the runtime says otherwise."""
 
 MOUNT_ROOT = "/.sandbox"
 """Directory in every container that belongs to us: the runner's binary (read-only) and its socket."""
@@ -52,6 +52,12 @@ _FORBIDDEN_TREES = ("/dev", "/proc", "/sys", "/var/lib/docker", "/var/lib/contai
 
 _RESERVED_TARGETS = ("/proc", "/sys", "/dev", MOUNT_ROOT)
 """Container paths that a volume must not cover, nor anything below them."""
+
+_SYSTEM_DIRECTORIES = frozenset({
+    "/bin", "/boot", "/etc", "/home", "/home/sandbox", "/lib", "/lib64", "/node_modules", "/opt", "/run", "/sbin",
+    "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/var",  # noqa: S108
+})  # fmt: skip
+"""Container paths that a workspace must not take the place of."""
 
 
 def _no_nul(value: str) -> str:
@@ -89,7 +95,7 @@ class ResourceLimits(_Frozen):
     file_size: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(2 * GiB)
     """Largest single file a process may write."""
     workspace: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(512 * MiB)
-    """Size of `/workspace` when it is not a host directory: it lies in memory and counts towards `memory`."""
+    """Size of the workspace when it is not a host directory: it lies in memory and counts towards `memory`."""
     tmp: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(256 * MiB)
     """Size of `/tmp`, in memory."""
     home: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(64 * MiB)
@@ -101,14 +107,111 @@ class ResourceLimits(_Frozen):
 
 
 class RuntimeConfig(_Frozen):
-    """An image definition: a directory with a `Dockerfile`, built on first use and cached by its content."""
+    """An image definition, built on first use and cached by everything that decides what it becomes.
+
+    It is either put together from `packages` and `setup`, or it is a folder with a `Dockerfile`, on this machine
+    (`dockerfile`) or in a git repository (`git`).
+    """
 
     name: Annotated[str, Field(pattern=_NAME)]
     """Name for people, and part of the image's."""
-    directory: Path
-    """Directory with the `Dockerfile`; all of it is the build context."""
+    base_image: Text | None = None
+    """Image to add to; by default the runtime `node-minimal` for `"npm"`, and `python-minimal` for the others."""
+    packages: tuple[Text, ...] = ()
+    """What to install, as the package manager writes it: `pandas>=2,<3`, `vite@7`, `ffmpeg`."""
+    package_manager: Literal["pip", "npm", "apt"] = "pip"
+    """What installs them: into the virtual environment `/opt/venv`, into `/node_modules`, or as Debian packages."""
+    setup: tuple[Text, ...] = ()
+    """Shell commands that run as root after that, each once, with the network on."""
     env: Mapping[str, Text] = Field(default_factory=dict)
-    """Variables that every command sees."""
+    """Variables that `setup` and every command in a sandbox see. They are in the image: no place for secrets."""
+    workdir: Text = WORKSPACE
+    """Where a sandbox's files lie and its commands start."""
+    dockerfile: Path | None = None
+    """A folder with a `Dockerfile`, or the file itself; its folder is the build context."""
+    git: Text | None = None
+    """`https://host/repository.git#branch:folder`; also a tag or a commit, and `ssh:` or `file:`. A commit is built without
+    asking the repository again; a branch or a tag is looked up for every new sandbox."""
+
+    @field_validator("packages")
+    @classmethod
+    def _check_packages(cls, packages: tuple[str, ...]) -> tuple[str, ...]:
+        for package in packages:
+            if not package.strip() or package.startswith("-"):
+                raise ValueError(f"{package!r} is not a package; what needs options can be a command in `setup`")
+        return packages
+
+    @field_validator("setup")
+    @classmethod
+    def _check_setup(cls, setup: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(command.strip() for command in setup):
+            raise ValueError("a command in `setup` is empty")
+        return setup
+
+    @field_validator("base_image")
+    @classmethod
+    def _check_base_image(cls, image: str | None) -> str | None:
+        # It becomes part of a Dockerfile.
+        if image is not None and not re.fullmatch(r"[A-Za-z0-9]\S*", image):
+            raise ValueError(f"{image!r} is not a name for an image, such as 'python:3.12-slim'")
+        return image
+
+    @field_validator("env")
+    @classmethod
+    def _check_env(cls, env: Mapping[str, str]) -> Mapping[str, str]:
+        if any("\n" in value or "\r" in value for value in env.values()):
+            raise ValueError("a variable of an image is one line")
+        return check_environment(env)
+
+    @field_validator("workdir")
+    @classmethod
+    def _check_workdir(cls, workdir: str) -> str:
+        return _workdir(workdir)
+
+    @field_validator("dockerfile")
+    @classmethod
+    def _make_absolute(cls, dockerfile: Path | None) -> Path | None:
+        return dockerfile and dockerfile.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> RuntimeConfig:
+        parts = [name for name in ("base_image", "packages", "setup") if getattr(self, name)]
+        if self.dockerfile and self.git:
+            raise ValueError("a runtime has a `dockerfile` or comes from `git`, not both")
+        if parts and (self.dockerfile or self.git):
+            raise ValueError(
+                f"{' and '.join(parts)} cannot be added to a runtime that has a Dockerfile; write them there"
+            )
+        return self
+
+
+def check_environment(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Refuse names that no environment variable can have.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for name in env:
+        if not _ENV_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a name for an environment variable")
+    return env
+
+
+def _workdir(path: str) -> str:
+    workdir = _inside(path, "a working directory")
+    if workdir in _SYSTEM_DIRECTORIES:
+        raise ValueError(f"{workdir!r} cannot be a working directory: the system's own files lie there")
+    return workdir
+
+
+def _inside(target: str, what: str) -> str:
+    """A path in the sandbox at which something may be mounted."""
+    path = PurePosixPath(target)
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{what} in the sandbox must be absolute and without '..', got {target!r}")
+    if path == PurePosixPath("/") or any(path.is_relative_to(reserved) for reserved in _RESERVED_TARGETS):
+        raise ValueError(f"{target!r} is reserved in a sandbox")
+    return str(path)
 
 
 def refuse_host_directory(path: Path) -> None:
@@ -143,12 +246,7 @@ class VolumeMount(_Frozen):
     @field_validator("target")
     @classmethod
     def _check_target(cls, target: str) -> str:
-        path = PurePosixPath(target)
-        if not path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"a volume's path in the sandbox must be absolute and without '..', got {target!r}")
-        if path == PurePosixPath("/") or any(path.is_relative_to(reserved) for reserved in _RESERVED_TARGETS):
-            raise ValueError(f"{target!r} is reserved in a sandbox")
-        return str(path)
+        return _inside(target, "a volume's path")
 
 
 class ContainerSpec(_Frozen):
@@ -158,8 +256,10 @@ class ContainerSpec(_Frozen):
     """Image reference or id."""
     uid: Annotated[int, Field(ge=1)] = DEFAULT_UID
     """User and group id that everything in the container runs as; never 0."""
+    workdir: Text = WORKSPACE
+    """Where its files lie and its commands start."""
     workspace: Path | None = None
-    """Host directory mounted at `/workspace`; `None`: a file system in memory that goes with the container."""
+    """Host directory mounted at `workdir`; `None`: a file system in memory that goes with the container."""
     volumes: tuple[VolumeMount, ...] = ()
     """Further mounts."""
     env: Mapping[str, Text] = Field(default_factory=dict)
@@ -183,10 +283,12 @@ class ContainerSpec(_Frozen):
     @field_validator("env")
     @classmethod
     def _check_env(cls, env: Mapping[str, str]) -> Mapping[str, str]:
-        for name in env:
-            if not _ENV_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is not a name for an environment variable")
-        return env
+        return check_environment(env)
+
+    @field_validator("workdir")
+    @classmethod
+    def _check_workdir(cls, workdir: str) -> str:
+        return _workdir(workdir)
 
     @field_validator("workspace")
     @classmethod

@@ -24,9 +24,9 @@ def builtin(name: str) -> RuntimeConfig:
     if name not in names:
         raise RuntimeNotFoundError(
             f"no built-in runtime is called {name!r}; there are: {', '.join(names)}. "
-            "For one of your own pass RuntimeConfig(name=..., directory=...), for any other image use image=..."
+            "For one of your own pass a RuntimeConfig, for any other image use image=..."
         )
-    return RuntimeConfig(name=name, directory=_definitions() / name)
+    return RuntimeConfig(name=name, dockerfile=_definitions() / name)
 
 
 def deferred(runtime: str | RuntimeConfig) -> RuntimeConfig | Callable[[], RuntimeConfig]:

@@ -12,9 +12,10 @@ __all__ = ("BuildProgress",)
 class BuildProgress:
     """One thing that happened on the way to an image. Nothing is printed; showing it is up to whoever asked."""
 
-    step: Literal["wait", "pull", "base", "bootstrap", "build"]
-    """`wait`: for another process that does it · `pull`: from a registry · `base`: the base image is chosen, the message
-    says which · `bootstrap`: a base is made from Debian packages · `build`: the image definition itself."""
+    step: Literal["wait", "fetch", "pull", "base", "bootstrap", "build", "finish"]
+    """`wait`: for another process that does it · `fetch`: from a git repository · `pull`: from a registry · `base`: the base
+    image is chosen, the message says which · `bootstrap`: a base is made from Debian packages · `build`: the image definition
+    itself · `finish`: this host's settings are taken out of the image."""
     message: str
     """A line for people, without a line end."""
     current: int | None = None

@@ -1,18 +1,17 @@
 #!/bin/sh
 # Make a small Debian with Python for machines that can reach a Debian mirror but no image registry.
 #
-#   bootstrap.sh WORK MIRROR
+#   bootstrap.sh WORK SUITE MIRROR
 #
 # WORK is an empty directory for this run alone. `WORK/base.tar` is the result; everything else in it is gone at the end,
-# and all of WORK when this fails or is stopped. MIRROR may be empty, for debootstrap's own choice. Needs root, debootstrap
-# and util-linux. Says what it does on stdout.
+# and all of WORK when this fails or is stopped. SUITE is the Debian release. MIRROR may be empty, for debootstrap's own
+# choice. Needs root, debootstrap and util-linux. Says what it does on stdout.
 set -eu
 
 work=$1
-mirror=$2
-suite=trixie
+suite=$2
+mirror=$3
 root=$work/root
-host_certificates=/etc/ssl/certs/ca-certificates.crt
 
 child=
 finished=
@@ -28,14 +27,14 @@ trap 'exit 143' HUP INT TERM
 # In namespaces of its own: what debootstrap mounts and starts is gone when it ends, however it ends.
 # In the background, because a shell acts on a signal only after the command in its foreground.
 unshare --mount --pid --fork --kill-child=KILL \
-    debootstrap --variant=minbase --include=python3 "$suite" "$root" ${mirror:+"$mirror"} &
+    debootstrap --variant=minbase --include=ca-certificates,python3-venv "$suite" "$root" ${mirror:+"$mirror"} &
 child=$!
 wait "$child"
 child=
 
 echo "I: Trimming"
 cd "$root"
-rm -rf dev/* var/lib/apt/lists/* var/cache/apt/* var/cache/debconf/*-old var/lib/dpkg/*-old var/log/* tmp/* run/*
+rm -rf dev/* var/lib/apt/lists/* var/cache/apt/* var/cache/ldconfig/* var/cache/debconf/*-old var/lib/dpkg/*-old var/log/* tmp/* run/*
 rm -rf usr/share/man/* usr/share/info/* usr/share/locale/*
 find usr/share/doc -type f ! -name copyright -delete
 find usr/share/doc -depth -type d -empty -delete
@@ -51,16 +50,8 @@ path-exclude /usr/share/locale/*
 path-exclude /usr/share/man/*
 EOF
 
-# The host's authorities, not Debian's: behind a proxy that inspects TLS only these make a connection.
-mkdir -p etc/ssl/certs usr/lib/ssl
-if [ -r "$host_certificates" ]; then
-    cp "$host_certificates" etc/ssl/certs/ca-certificates.crt
-    chmod 644 etc/ssl/certs/ca-certificates.crt
-    ln -s /etc/ssl/certs/ca-certificates.crt usr/lib/ssl/cert.pem
-    ln -s /etc/ssl/certs usr/lib/ssl/certs
-else
-    echo "W: $host_certificates is missing, so TLS connections from this image will fail"
-fi
+# Where its packages came from is this host's affair; builds on it are told anew.
+[ -z "$mirror" ] || rm -rf etc/apt/sources.list etc/apt/sources.list.d/*
 
 echo "I: Packing"
 tar --create --file "$work/base.tar" --numeric-owner --sort=name --directory "$root" .

@@ -131,7 +131,7 @@ async def test_another_runtime_replaces_the_sandbox(
     image = (await manager.get_or_create("alice")).info
     assert image is not None
     (tmp_path / "Dockerfile").write_text(f"FROM {image.spec.image}\nENV MARK=custom\n")
-    runtime = RuntimeConfig(name="test-custom", directory=tmp_path)
+    runtime = RuntimeConfig(name="test-custom", dockerfile=tmp_path)
     other = await manager.get_or_create("alice", runtime=runtime)
     assert (await other.run("echo $MARK; cat f", shell=True)).stdout == "custom\nkept"
     assert await manager.get_or_create("alice") is other

@@ -15,15 +15,28 @@ import docker
 import docker.errors
 import pytest
 
-from pydantic_ai_sandbox.engines.docker import images
-from pydantic_ai_sandbox.engines.docker.images import BuildProgress, base_kind, ensure_image, ensure_pulled
+from pydantic_ai_sandbox.engines.docker.images import (
+    base_kind,
+    bases,
+    building,
+    ensure_image,
+    ensure_pulled,
+    image_name,
+    locks,
+    pulling,
+)
 from pydantic_ai_sandbox.errors import EngineUnavailableError, ImageBuildError, RuntimeNotFoundError
-from pydantic_ai_sandbox.runtimes import builtin, builtin_names
+from pydantic_ai_sandbox.runtimes import BuildProgress, builtin, builtin_names
 from pydantic_ai_sandbox.spec import RuntimeConfig
 
 pytestmark = pytest.mark.docker
 
 MakeRuntime = Callable[..., RuntimeConfig]
+
+
+def folder(runtime: RuntimeConfig) -> Path:
+    assert runtime.dockerfile is not None
+    return runtime.dockerfile
 
 
 @pytest.fixture
@@ -34,7 +47,7 @@ def make_runtime(tmp_path: Path, docker_api: docker.APIClient, minimal: str) -> 
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
         (directory / "Dockerfile").write_text("\n".join([f"FROM {minimal}", *instructions, ""]))
-        return RuntimeConfig(name=name, directory=directory)
+        return RuntimeConfig(name=name, dockerfile=directory)
 
     yield make
     for image in docker_api.images("pydantic-ai-sandbox/lab-images"):
@@ -79,28 +92,28 @@ def test_an_image_that_exists_costs_one_question(docker_api: docker.APIClient, m
 
 def test_the_name_follows_the_content(docker_api: docker.APIClient, make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
-    extra = runtime.directory / "extra"
-    tags = [images._read_definition(runtime).tag]
+    extra = folder(runtime) / "extra"
+    tags = [image_name(runtime)]
     for change in (
         lambda: extra.write_text("a"),
         lambda: extra.write_text("b"),
         lambda: extra.chmod(0o755),
-        lambda: extra.rename(runtime.directory / "other"),
-        lambda: (runtime.directory / "link").symlink_to("other"),
+        lambda: extra.rename(folder(runtime) / "other"),
+        lambda: (folder(runtime) / "link").symlink_to("other"),
         lambda: make_runtime("ENV A=1"),
     ):
         change()
-        tags.append(images._read_definition(runtime).tag)
+        tags.append(image_name(runtime))
     assert len(set(tags)) == len(tags)
 
 
 def test_the_name_does_not_follow_what_the_build_cannot_see(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
-    (runtime.directory / ".dockerignore").write_text("# not these\n*.log\n")
-    before = images._read_definition(runtime).tag
-    (runtime.directory / "noise.log").write_text("noise")
-    (runtime.directory / "Dockerfile").touch()
-    assert images._read_definition(runtime).tag == before
+    (folder(runtime) / ".dockerignore").write_text("# not these\n*.log\n")
+    before = image_name(runtime)
+    (folder(runtime) / "noise.log").write_text("noise")
+    (folder(runtime) / "Dockerfile").touch()
+    assert image_name(runtime) == before
 
 
 @pytest.mark.parametrize("name", ["a..b", "a.", "a-_-b", "x" * 63])
@@ -118,12 +131,12 @@ def test_files_reach_the_build_with_their_executable_bit(
     runtime = make_runtime(
         "COPY . /opt/lab", "RUN /opt/lab/tools/hello && test -L /opt/lab/link && ! test -x /opt/lab/plain"
     )
-    (runtime.directory / "tools").mkdir()
-    hello = runtime.directory / "tools" / "hello"
+    (folder(runtime) / "tools").mkdir()
+    hello = folder(runtime) / "tools" / "hello"
     hello.write_text("#!/bin/sh\necho hello\n")
     hello.chmod(0o700)
-    (runtime.directory / "plain").write_text("")
-    (runtime.directory / "link").symlink_to("plain")
+    (folder(runtime) / "plain").write_text("")
+    (folder(runtime) / "link").symlink_to("plain")
     seen: list[BuildProgress] = []
     ensure_image(docker_api, runtime, progress=seen.append)
     assert "hello" in [progress.message for progress in seen]
@@ -135,7 +148,7 @@ def _build_in_another_process(directory: str, seen: multiprocessing.Queue[list[s
     api = docker.from_env().api
     steps: list[str] = []
     ensure_image(
-        api, RuntimeConfig(name="lab-images", directory=Path(directory)), progress=lambda p: steps.append(p.step)
+        api, RuntimeConfig(name="lab-images", dockerfile=Path(directory)), progress=lambda p: steps.append(p.step)
     )
     seen.put(steps)
 
@@ -144,9 +157,7 @@ def test_processes_that_want_the_same_image_build_it_once(make_runtime: MakeRunt
     runtime = make_runtime("RUN sleep 2")
     context = multiprocessing.get_context("spawn")
     seen = context.Queue()
-    processes = [
-        context.Process(target=_build_in_another_process, args=(str(runtime.directory), seen)) for _ in range(3)
-    ]
+    processes = [context.Process(target=_build_in_another_process, args=(str(folder(runtime)), seen)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -154,8 +165,8 @@ def test_processes_that_want_the_same_image_build_it_once(make_runtime: MakeRunt
         assert process.exitcode == 0
     steps = [seen.get(timeout=5) for _ in processes]
     assert sum("build" in each for each in steps) == 1
-    version = images._read_definition(runtime).tag.rpartition(":")[2]
-    assert not list(images._cache_directory().glob(f"*{version}*"))
+    version = image_name(runtime).rpartition(":")[2]
+    assert not list(locks.cache_directory().glob(f"*{version}*"))
 
 
 # -- Builds that fail ----------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ def test_a_failing_build_shows_the_end_of_its_output(docker_api: docker.APIClien
         ensure_image(docker_api, runtime)
     assert "the reason" in caught.value.log_tail.splitlines()
     with pytest.raises(docker.errors.ImageNotFound):
-        docker_api.inspect_image(images._read_definition(runtime).tag)
+        docker_api.inspect_image(image_name(runtime))
 
 
 def test_a_dockerfile_that_makes_no_sense_is_named(docker_api: docker.APIClient, make_runtime: MakeRuntime) -> None:
@@ -178,9 +189,11 @@ def test_a_dockerfile_that_makes_no_sense_is_named(docker_api: docker.APIClient,
 def test_a_build_that_falls_silent_ends_with_a_message(
     docker_api: docker.APIClient, make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "BUILD_SILENCE", 2)
+    monkeypatch.setattr(building, "SILENCE", 2)
     started = time.monotonic()
-    with pytest.raises(ImageBuildError, match="came to a halt: no output for 2 s") as caught:
+    with pytest.raises(
+        ImageBuildError, match="came to a halt at 'RUN echo waiting; sleep 300': no output for 2 s"
+    ) as caught:
         ensure_image(docker_api, make_runtime("RUN echo waiting; sleep 300"))
     assert time.monotonic() - started < 10
     assert caught.value.log_tail.splitlines()[-1] == "waiting"
@@ -198,7 +211,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 15) -> bool:
 
 def test_a_directory_without_a_dockerfile_is_refused(docker_api: docker.APIClient, tmp_path: Path) -> None:
     with pytest.raises(ImageBuildError, match="must hold a Dockerfile"):
-        ensure_image(docker_api, RuntimeConfig(name="lab-images", directory=tmp_path))
+        ensure_image(docker_api, RuntimeConfig(name="lab-images", dockerfile=tmp_path))
 
 
 def test_without_a_daemon_the_error_says_so(tmp_path: Path) -> None:
@@ -246,7 +259,7 @@ def empty_registry() -> Generator[str]:
 def test_a_silent_registry_is_given_up(
     docker_api: docker.APIClient, silent_registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "PULL_SILENCE", 1.0)
+    monkeypatch.setattr(pulling, "PULL_SILENCE", 1.0)
     started = time.monotonic()
     with pytest.raises(ImageBuildError, match=r"the registry sent nothing for 1 s. `docker pull .*docker load"):
         ensure_pulled(docker_api, silent_registry)
@@ -289,11 +302,11 @@ OFFICIAL = "lab.invalid/python:1"
 def daemon(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the choice of a base does to a daemon, in order; each test says what that daemon has and can do."""
     calls: list[str] = []
-    monkeypatch.setattr(images, "_one_at_a_time", lambda tag, report: contextlib.nullcontext())
-    monkeypatch.setattr(images, "obstacle", lambda api: None)
-    monkeypatch.setattr(images, "bootstrap_base", lambda *args: calls.append("bootstrap"))
-    monkeypatch.setattr(images, "_pull", lambda *args: calls.append("pull"))
-    monkeypatch.setattr(images, "_exists", lambda api, image: False)
+    monkeypatch.setattr(bases, "one_at_a_time", lambda tag, report: contextlib.nullcontext())
+    monkeypatch.setattr(bases, "obstacle", lambda api: None)
+    monkeypatch.setattr(bases, "bootstrap_base", lambda *args: calls.append("bootstrap"))
+    monkeypatch.setattr(bases, "pull", lambda *args: calls.append("pull"))
+    monkeypatch.setattr(bases, "exists", lambda api, image: False)
     return calls
 
 
@@ -302,14 +315,14 @@ def no_registry(*args: object) -> None:
 
 
 def choose(docker_api: docker.APIClient) -> tuple[str, str]:
-    image, kind = images._choose_base(docker_api, OFFICIAL, lambda progress: None)
+    image, kind = bases.choose_base(docker_api, OFFICIAL, None, lambda runtime: runtime.name, lambda progress: None)
     return image.partition(":")[0], kind
 
 
 def test_the_official_image_is_used_when_it_is_there(
     docker_api: docker.APIClient, daemon: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_exists", lambda api, image: image == OFFICIAL)
+    monkeypatch.setattr(bases, "exists", lambda api, image: image == OFFICIAL)
     assert choose(docker_api) == ("lab.invalid/python", "official")
     assert daemon == []
 
@@ -322,8 +335,8 @@ def test_otherwise_it_is_pulled(docker_api: docker.APIClient, daemon: list[str])
 def test_otherwise_a_base_that_was_made_before_is_used(
     docker_api: docker.APIClient, daemon: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_pull", no_registry)
-    monkeypatch.setattr(images, "_exists", lambda api, image: image != OFFICIAL)
+    monkeypatch.setattr(bases, "pull", no_registry)
+    monkeypatch.setattr(bases, "exists", lambda api, image: image != OFFICIAL)
     assert choose(docker_api) == ("pydantic-ai-sandbox/base", "bootstrapped")
     assert daemon == []
 
@@ -331,7 +344,7 @@ def test_otherwise_a_base_that_was_made_before_is_used(
 def test_otherwise_one_is_made(
     docker_api: docker.APIClient, daemon: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_pull", no_registry)
+    monkeypatch.setattr(bases, "pull", no_registry)
     assert choose(docker_api) == ("pydantic-ai-sandbox/base", "bootstrapped")
     assert daemon == ["bootstrap"]
 
@@ -339,8 +352,8 @@ def test_otherwise_one_is_made(
 def test_otherwise_the_error_names_both_ways_out(
     docker_api: docker.APIClient, daemon: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_pull", no_registry)
-    monkeypatch.setattr(images, "obstacle", lambda api: "install this and that")
+    monkeypatch.setattr(bases, "pull", no_registry)
+    monkeypatch.setattr(bases, "obstacle", lambda api: "install this and that")
     with pytest.raises(ImageBuildError, match=r"no registry answers\. Otherwise: install this and that"):
         choose(docker_api)
     assert daemon == []

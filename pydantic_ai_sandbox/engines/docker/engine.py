@@ -146,7 +146,7 @@ class DockerEngine:
                 else:
                     break
             if spec.persistent:
-                self.api().put_archive(id, "/", home_and_workspace(spec.uid))
+                self.api().put_archive(id, "/", home_and_workspace(spec))
         return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created", labels=dict(labels)), True
 
     def _create(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:

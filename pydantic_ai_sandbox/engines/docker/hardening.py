@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...spec import MOUNT_ROOT, WORKSPACE, ContainerSpec
+from ...spec import MOUNT_ROOT, ContainerSpec
 from .seccomp import profile_json
 
 __all__ = ("HOME", "LABEL", "OWNER_LABEL", "RUNNER", "SOCKET_DIRECTORY", "RunnerVolume", "container_config")
@@ -48,7 +48,7 @@ def container_config(
     return {
         "Image": spec.image,
         "User": f"{spec.uid}:{spec.uid}",
-        "WorkingDir": WORKSPACE,
+        "WorkingDir": spec.workdir,
         "Entrypoint": [RUNNER],
         "Cmd": _command(spec),
         "Env": _environment(spec),
@@ -73,7 +73,7 @@ def _command(spec: ContainerSpec) -> list[str]:
     return [
         "serve",
         "--socket", f"{SOCKET_DIRECTORY}/socket",
-        "--workdir", WORKSPACE,
+        "--workdir", spec.workdir,
         "--idle", str(spec.idle_timeout),
         "--lifetime", str(spec.max_lifetime),
         *(("--quota", str(spec.disk_quota)) if spec.disk_quota else ()),
@@ -147,7 +147,7 @@ def _mounts(spec: ContainerSpec, runner: RunnerVolume) -> list[dict[str, Any]]:
         _bind(runner.hosts_file, "/etc/hosts", read_only=True, propagation="rslave"),
     ]
     if spec.workspace is not None:
-        mounts.append(_bind(str(spec.workspace), WORKSPACE, read_only=False))
+        mounts.append(_bind(str(spec.workspace), spec.workdir, read_only=False))
     mounts += [_bind(str(volume.source), volume.target, read_only=volume.read_only) for volume in spec.volumes]
     return mounts
 
@@ -172,7 +172,7 @@ def _tmpfs(spec: ContainerSpec) -> dict[str, str]:
     if not spec.persistent:
         tmpfs[HOME] = _tmpfs_options(int(limits.home), uid, "0700")
         if spec.workspace is None:
-            tmpfs[WORKSPACE] = _tmpfs_options(int(limits.workspace), uid, "0755")
+            tmpfs[spec.workdir] = _tmpfs_options(int(limits.workspace), uid, "0755")
     return tmpfs
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 
 import docker
 
-from ...errors import ImageBuildError
-from ...runtimes import BuildProgress, base_recipe
-from .errors import docker_errors
+from ....errors import ImageBuildError
+from ....runtimes import BuildProgress, base_recipe
+from ..errors import docker_errors
 
-__all__ = ("bootstrap_base", "obstacle")
+__all__ = ("SUITE", "bootstrap_base", "debian_mirror", "obstacle")
+
+SUITE = "trixie"
+"""Debian release of the base: its Python is 3.13."""
 
 SILENCE = 120.0
 """Seconds without a word from debootstrap after which it is given up: its mirror does not answer."""
@@ -65,8 +68,9 @@ def bootstrap_base(
 
 
 def _run_recipe(work: Path, report: Callable[[BuildProgress], None]) -> None:
+    mirror = debian_mirror() or ""
     # Stopped by the kernel when this process dies, whatever of; the script then tidies up after itself.
-    command = ["setpriv", "--pdeathsig", "TERM", "sh", str(base_recipe() / "bootstrap.sh"), str(work), _mirror()]
+    command = ["setpriv", "--pdeathsig", "TERM", "sh", str(base_recipe() / "bootstrap.sh"), str(work), SUITE, mirror]
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with _started(command) as (process, output):
         for line in _lines(output, tail):
@@ -132,8 +136,8 @@ def _os_release() -> dict[str, str]:
     return {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
 
 
-def _mirror() -> str:
-    """The Debian archive that this machine's own packages come from; empty where apt knows none: debootstrap's own choice."""
+def debian_mirror() -> str | None:
+    """The Debian archive that this machine's own packages come from; `None` where apt knows none: debootstrap's own choice."""
     # Labels are known only once apt has fetched its lists.
     for query in ("Label: Debian", f"Release: {_os_release().get('VERSION_CODENAME')}"):
         command = [
@@ -149,4 +153,4 @@ def _mirror() -> str:
         for uri in result.stdout.splitlines():
             if uri.startswith(("http://", "https://", "file:")):
                 return uri
-    return ""
+    return None

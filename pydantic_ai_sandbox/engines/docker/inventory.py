@@ -1,0 +1,93 @@
+"""What of ours a daemon holds: images with their sizes, and everything there is to remove."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import docker
+
+from .errors import docker_errors
+from .hardening import LABEL
+from .images import BaseKind, base_kind
+from .images.naming import LABEL_RUNTIME, REPOSITORY
+
+__all__ = ("ImageInfo", "list_images", "remove_everything", "size_together")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo:
+    """An image that we built."""
+
+    name: str
+    """Its name and tag."""
+    runtime: str
+    """The runtime that it is the image of."""
+    base: BaseKind | None
+    """What it is based on; `None` when its definition names that itself."""
+    size: int
+    """Bytes, those of the base included."""
+    created: int
+    """Unix time."""
+
+
+def list_images(api: docker.APIClient) -> list[ImageInfo]:
+    """The images of runtimes, sorted by name, the newest of each first.
+
+    Raises:
+        EngineUnavailableError: The daemon does not answer.
+    """
+    with docker_errors("list images"):
+        found = cast("list[dict[str, Any]]", api.images(filters={"label": LABEL_RUNTIME}))
+    images = [
+        ImageInfo(
+            name=tag,
+            runtime=image["Labels"][LABEL_RUNTIME],
+            base=base_kind(api, tag),
+            size=image["Size"],
+            created=image["Created"],
+        )
+        for image in found
+        for tag in image["RepoTags"] or ()
+        if tag.startswith(f"{REPOSITORY}/")
+    ]
+    return sorted(images, key=lambda image: (image.runtime, -image.created))
+
+
+def size_together(api: docker.APIClient, images: Sequence[str]) -> int:
+    """Bytes that images take on the daemon's disk, what they share counted once.
+
+    Raises:
+        EngineUnavailableError: The daemon does not answer.
+    """
+    layers: dict[tuple[Any, ...], int] = {}
+    with docker_errors("measure images"):
+        for image in images:
+            below: tuple[Any, ...] = ()
+            # Oldest first. Two images share a layer when everything up to it is the same.
+            for entry in reversed(cast("list[dict[str, Any]]", api.history(image))):
+                below = (*below, (entry["Created"], entry["CreatedBy"], entry["Size"]))
+                layers[below] = entry["Size"]
+    return sum(layers.values())
+
+
+def remove_everything(api: docker.APIClient) -> Generator[str]:
+    """Remove all containers, volumes and images of ours; tells the name of each before it is removed.
+
+    Raises:
+        EngineUnavailableError: The daemon does not answer.
+    """
+    managed = {"label": f"{LABEL}.managed"}
+    with docker_errors("remove what is ours"):
+        for container in cast("list[dict[str, Any]]", api.containers(all=True, filters=managed)):
+            yield f"container {container['Names'][0].lstrip('/')}"
+            api.remove_container(container["Id"], v=True, force=True)
+        for volume in cast("list[dict[str, Any]]", api.volumes(filters=managed)["Volumes"] or []):
+            yield f"volume {volume['Name']}"
+            api.remove_volume(volume["Name"])
+        for image in cast("list[dict[str, Any]]", api.images()):
+            for tag in cast("list[str]", image["RepoTags"] or []):
+                if tag.startswith(f"{REPOSITORY}/"):
+                    yield f"image {tag}"
+                    api.remove_image(tag)
