@@ -47,6 +47,7 @@ from .protocols import (
 )
 from .runtimes import BuildProgress
 from .sandbox import DockerSandbox, RunResult, Sandbox
+from .services import run_once
 from .sessions import Checkpoint, Download, Session, SessionManager, StorageUsage, UserSandbox, Waiting
 from .spec import ResourceLimits, RuntimeConfig
 
@@ -104,4 +105,5 @@ __all__ = (
     "Waiting",
     "Written",
     "create_console_toolset",
+    "run_once",
 )

@@ -361,6 +361,11 @@ class Lifecycle:
         self._let_go("this sandbox was stopped")
         self._end()
 
+    def dismiss(self) -> None:
+        """The same as `aclose`, for callers that do not wait for it."""
+        self._let_go("this sandbox was dismissed")
+        self.engine.submit(self._end)
+
     async def destroy(self) -> None:
         """Remove the container, whoever made it."""
         self._let_go("this sandbox was destroyed")

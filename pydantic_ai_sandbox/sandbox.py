@@ -140,6 +140,10 @@ class Sandbox:
         """`aclose` as a plain call, with or without a running event loop; blocks while the engine works."""
         self._lifecycle.stop()
 
+    def dismiss(self) -> None:
+        """`aclose` without waiting for it: the container is on its way out when this returns, also when this process ends."""
+        self._lifecycle.dismiss()
+
     async def destroy(self) -> None:
         """Remove the container, whoever created it."""
         await self._lifecycle.destroy()
