@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits, SessionManager
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits, SessionManager, run_once
 
 from .report import Report, in_blocks, in_turns, ms
 
@@ -160,6 +160,34 @@ def _run_plainly(api: Any, image: str) -> str:
     api.start(config["Id"])
     api.exec_start(api.exec_create(config["Id"], ["true"])["Id"])
     return config["Id"]
+
+
+async def once(report: Report) -> None:
+    """A container for one command, beside the first result of a sandbox."""
+    engine = DockerEngine()
+    api = engine.api()
+    sandboxes: list[float] = []
+    commands: list[float] = []
+    for number in range(11):
+        start = time.perf_counter()
+        sandbox = DockerSandbox(engine=engine)
+        await sandbox.run(["true"])
+        cold = time.perf_counter() - start
+        await sandbox.aclose()
+        before = len(api.containers(all=True))
+        start = time.perf_counter()
+        await run_once("python-minimal", ["true"], engine=engine)
+        taken = time.perf_counter() - start
+        while len(api.containers(all=True)) > before:
+            await asyncio.sleep(0.02)
+        if number:
+            sandboxes.append(cold)
+            commands.append(taken)
+    cold, taken = statistics.median(sandboxes), statistics.median(commands)
+    report.line("run_once", ms(taken))
+    report.line(
+        "  / first result of a sandbox from nothing", f"{taken / cold:.2f} ({ms(cold)})", "<= 1.2", taken <= 1.2 * cold
+    )
 
 
 async def concurrency(report: Report) -> None:
@@ -331,6 +359,7 @@ MEASURES: dict[str, Measure] = {
     "listing": listing,
     "searching": searching,
     "starting": starting,
+    "once": once,
     "concurrency": concurrency,
     "memory": memory,
     "sessions": sessions,
