@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic_ai_sandbox import DockerSandbox, RunResult
 
-from .screen import Screen, timed
+from terminal.screen import Screen, timed
 
 LIBRARIES = (
     "/usr/local/lib/python3.*",

@@ -70,7 +70,7 @@ def test_quickstart_works_where_no_python_came_with_its_tests() -> None:
 
 def test_nothing_reaches_the_terminal_raw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
-    screen: Any = importlib.import_module("repair.screen")
+    screen: Any = importlib.import_module("terminal.screen")
     hostile = "\x1b]0;title\x07 \x9b2J \r over \u202e turned [bold]kept[/bold]\nnext\ttab é 漢"
     shown = screen.printable(hostile)
     assert shown == r"\x1b]0;title\x07 \x9b2J \r over \u202e turned [bold]kept[/bold]" + "\nnext    tab é 漢"
