@@ -39,6 +39,8 @@ _GRACE = 0.5
 _AT_ONCE = min(8, max(2, os.cpu_count() or 2))
 """Evaluations at the same time; others wait. More than processors only make each other slower."""
 _VALUE = "__value__"
+_NOTHING = "\npass\nNone"
+"""Behind code, so that nothing is its value; `pass`, because no expression goes on with it, as after a backslash."""
 _EVALUATED = "<string>"
 """Where the interpreter says text is from that the code gave to `eval` or `exec`."""
 _PARSE_ONLY = "raise KeyboardInterrupt\n"
@@ -148,7 +150,8 @@ def _evaluate(code: str, inputs: dict[str, object], limits: Limits) -> Evaluatio
             if _is_limit(error):
                 raise
             return Evaluation(printed=printed.text(), error=program.describe(error))
-    return Evaluation(printed=printed.text(), value=value if value is None else cut(str(value), limits.max_output))
+    shown = cut(value, limits.max_output) if isinstance(value, str) else None
+    return Evaluation(printed=printed.text(), value=shown)
 
 
 @contextmanager
@@ -225,7 +228,7 @@ def _program(session: MontySession, code: str, limits: Limits) -> _Program:
 
     parts = split(code, parses)
     if parts is None:
-        return _Program(f"{code}\nNone", code)
+        return _Program(code + _NOTHING, code)
     before, last = parts
     # A conversion in a format string gives real text, whatever the code has made of `repr`.
     shown = f"None if {_VALUE} is None else f'{{{_VALUE}!r:.{limits.max_output + 1}}}'"

@@ -8,14 +8,17 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic_monty import MontyError
 
 from pydantic_ai_sandbox.errors import ResourceExhaustedError, SandboxError
-from pydantic_ai_sandbox.restricted import evaluate
+from pydantic_ai_sandbox.restricted import evaluate, evaluation
 from tests.restricted.heartbeat import heartbeat
 
 
@@ -80,7 +83,7 @@ async def test_nothing_is_kept_between_two_evaluations() -> None:
         ("x = 0\n1 / x", "ZeroDivisionError: division by zero (line 2: 1 / x)"),
         ("def f():\n    return [][1]\n\nf()", "IndexError: list index out of range (line 2: return [][1])"),
         ("x = 1\nfoo(x)\n", "NameError: name 'foo' is not defined (line 2: foo(x))"),
-        ("x = 1\ny = (", "SyntaxError: unexpected EOF while parsing (line 2: y = ()"),
+        ("x = 1\ny = foo(1,", "SyntaxError: Expected `)`, found newline (line 2: y = foo(1,)"),
         ("x = 1\n\n\ny = [\n1,\nx / 0]\ny", "ZeroDivisionError: division by zero (line 6: x / 0])"),
         ("\n\n1 / 0\n", "ZeroDivisionError: division by zero (line 3: 1 / 0)"),
         ("x = 2\nexec('\\n\\n\\n1 / 0')", "ZeroDivisionError: division by zero (line 2: exec('\\n\\n\\n1 / 0'))"),
@@ -355,6 +358,39 @@ os.wait()
 async def test_what_makes_no_sense_is_refused(code: str, options: dict[str, float]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 — a message each
         await evaluate(code, **options)  # type: ignore[arg-type]
+
+
+OBJECT = "[1, [2]]"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{OBJECT} or \\",
+        f"x = {OBJECT}\nx or \\\n",
+        f"x = {OBJECT}\n(x or",
+        f"1)\n{OBJECT} or (2",
+        f"0 or {OBJECT};",
+        f"if 1: {OBJECT}",
+        f"repr = lambda x: {OBJECT}\n5",
+        f"class R:\n    def __repr__(self): return {OBJECT}\nR()",
+        f"class R:\n    def __format__(self, how): return {OBJECT}\nR()",
+        f"__value__ = {OBJECT}\n__value__ or \\",
+    ],
+)
+async def test_no_object_of_the_code_is_built_here(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    crossed: list[object] = []
+    program = evaluation._program
+
+    def watching(session: Any, *args: Any) -> Any:
+        made = program(session, *args)
+        with suppress(MontyError):
+            crossed.append(session.feed_run(made.text))
+        return made
+
+    monkeypatch.setattr(evaluation, "_program", watching)
+    await evaluate(code)
+    assert all(value is None or type(value) is str for value in crossed)
 
 
 NUMBERS = st.one_of(st.integers(-(10**12), 10**12), st.floats(-1e9, 1e9))
