@@ -47,7 +47,7 @@ async def main(sandbox: DockerSandbox, model: Model, output: Path, screen: Scree
     if not figures:
         screen.bad("Figure", "none")
         return False
-    output.write_bytes(figures[-1].data)
+    await asyncio.to_thread(output.write_bytes, figures[-1].data)
     screen.good("Figure", f"{output}, {len(figures[-1].data):,} bytes of {figures[-1].media_type}")
     return True
 
