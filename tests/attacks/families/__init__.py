@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tests.attacks.families import exhaustion, kernel, privileges, results, runner, timeouts
+from tests.attacks.families import exhaustion, files, kernel, privileges, results, runner, timeouts, users
 
 __all__ = ("ATTACKS",)
 
-ATTACKS = [attack for module in (privileges, kernel, runner, timeouts, results, exhaustion) for attack in module.family.attacks]
+_MODULES = (privileges, kernel, runner, timeouts, results, exhaustion, users, files)
+
+ATTACKS = [attack for module in _MODULES for attack in module.family.attacks]
