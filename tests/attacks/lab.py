@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,13 @@ class Lab:
         tag = f"{IMAGES}-{name}:1"
         text = "\n".join([f"FROM {self.plains.image}", *lines]) + "\n"
         self.plains.client.images.build(fileobj=io.BytesIO(text.encode()), tag=tag, rm=True)
-        self._stack.callback(partial(self.plains.client.images.remove, tag, force=True))
+        self.later(partial(self._remove_image, tag))
         return tag
+
+    def _remove_image(self, tag: str) -> None:
+        # Both sides may have made it.
+        with suppress(docker.errors.ImageNotFound):
+            self.plains.client.images.remove(tag, force=True)
 
     def later(self, undo: Callable[[], object]) -> None:
         """Do something at the end of the attack."""

@@ -161,7 +161,10 @@ class DockerEngine:
         return self._create_with(volume, spec, name, labels)
 
     def _create_with(self, volume: RunnerVolume, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:
-        return self.api().create_container_from_config(container_config(spec, volume, labels), name)["Id"]
+        # Looked up every time: another image may have the name by now.
+        volumes = self._inspected_image(spec.image)["Config"].get("Volumes") or {}
+        config = container_config(spec, volume, labels, image_volumes=volumes)
+        return self.api().create_container_from_config(config, name)["Id"]
 
     def _adopt(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> ContainerInfo | None:
         """The container that has the name; `None` if it is just going away."""
@@ -184,7 +187,10 @@ class DockerEngine:
             found: list[ContainerInfo] = []
             for container in _listed(self.api(), labels):
                 with contextlib.suppress(UnknownContainerError):
-                    found.append(listed_info(container))
+                    info = listed_info(container)
+                    # The daemon's own filter also finds labels that come from an image.
+                    if labels.items() <= info.labels.items():
+                        found.append(info)
         return found
 
     def named(self, name: str) -> ContainerInfo | None:
@@ -296,11 +302,13 @@ class DockerEngine:
     def _architecture(self, image: str) -> str:
         architecture = self._architectures.get(image)
         if architecture is None:
-            with docker_errors("inspect an image"):
-                found: dict[str, Any] = self.api().inspect_image(image)
-            name: str = found["Architecture"]
+            name: str = self._inspected_image(image)["Architecture"]
             architecture = self._architectures[image] = _ARCHITECTURES.get(name, name)
         return architecture
+
+    def _inspected_image(self, image: str) -> dict[str, Any]:
+        with docker_errors("inspect an image"):
+            return self.api().inspect_image(image)
 
 
 def _listed(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from tests.attacks.families import exhaustion, files, kernel, privileges, results, runner, timeouts, users
+from tests.attacks.families import (
+    archives,
+    exhaustion,
+    files,
+    images,
+    kernel,
+    network,
+    privileges,
+    races,
+    results,
+    runner,
+    tenants,
+    timeouts,
+    users,
+)
 
 __all__ = ("ATTACKS",)
 
-_MODULES = (privileges, kernel, runner, timeouts, results, exhaustion, users, files)
+_MODULES = (
+    privileges, kernel, runner, timeouts, results, exhaustion, users, files, races, archives, network, tenants,
+    images,
+)  # fmt: skip
 
 ATTACKS = [attack for module in _MODULES for attack in module.family.attacks]

@@ -253,8 +253,16 @@ BIG = 4 << 20
 
 def _bury(folder: Path) -> None:
     """A large file deeper than any path reaches."""
-    make_deep(folder, 2500)
-    subprocess.run(["sh", "-c", f"i=0; while [ $i -lt 2500 ]; do cd -P deep; i=$((i+1)); done; head -c {BIG} /dev/zero > big"], cwd=folder, check=True)
+    name = "d" * 200
+    make_deep(folder, 30, name)
+    current = os.open(folder, os.O_RDONLY)
+    for _ in range(30):
+        deeper = os.open(name, os.O_RDONLY, dir_fd=current)
+        os.close(current)
+        current = deeper
+    with open("big", "wb", opener=lambda path, flags: os.open(path, flags, 0o644, dir_fd=current)) as file:
+        file.write(bytes(BIG))
+    os.close(current)
 
 
 def _buried_naive(lab: Lab) -> bool:
