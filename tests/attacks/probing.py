@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ("Tried", "program", "read")
 
 _PROGRAM = '''
-import ctypes, json, os, platform, resource, signal, socket, struct, subprocess, sys, time
+import ctypes, errno, json, os, platform, resource, signal, socket, struct, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 INTEL = platform.machine() == "x86_64"
 
@@ -29,7 +29,8 @@ try:
     said = attempt()
     print(json.dumps({{"error": None, "said": said}}))
 except OSError as error:
-    print(json.dumps({{"error": error.errno, "said": str(error)}}))
+    # A socket's own timeout has no number.
+    print(json.dumps({{"error": error.errno or errno.ETIMEDOUT, "said": str(error)}}))
 '''
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.attacks.families import (
     archives,
+    channel,
     exhaustion,
     files,
     images,
@@ -21,7 +22,7 @@ from tests.attacks.families import (
 __all__ = ("ATTACKS",)
 
 _MODULES = (
-    privileges, kernel, runner, timeouts, results, exhaustion, users, files, races, archives, network, tenants,
+    privileges, kernel, runner, timeouts, results, exhaustion, users, files, races, archives, network, tenants, channel,
     images,
 )  # fmt: skip
 
