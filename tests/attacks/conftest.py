@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits
 from pydantic_ai_sandbox.trees import remove_tree
@@ -16,6 +17,7 @@ from tests.attacks.lab import IDLE, Lab, Plains, naive_image
 Outcomes = dict[str, tuple[bool, bool]]
 
 _OUTCOMES = pytest.StashKey[Outcomes]()
+_NUMBERS = pytest.StashKey[list[str]]()
 
 BUSY_SANDBOXES = 4
 
@@ -31,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_OUTCOMES] = {}
+    config.stash[_NUMBERS] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,6 +45,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("attack_table", False):
         table.write(session.config.stash[_OUTCOMES])
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    numbers, outcomes = config.stash[_NUMBERS], config.stash[_OUTCOMES]
+    if outcomes:
+        there, here = (sum(won) for won in zip(*outcomes.values(), strict=True))
+        numbers.append(f"{len(outcomes)} attacks: {there} succeed on the naive side, {here} here")
+    if numbers:
+        terminalreporter.section("attacks")
+        for line in numbers:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes lines with measured numbers, which are shown at the end of the run."""
+    return request.config.stash[_NUMBERS].append
 
 
 @pytest.fixture

@@ -435,16 +435,10 @@ for _name, _to_server, _to_runner, _count in (
         50,
     ),
     (
-        "opens more than the agent can hold, and reads nothing",
+        "has the agent send without end, and reads nothing",
         "keep.sendall(b'\\xff\\xff\\xff\\xff')",
-        f"{HELLO}; [s.sendall(struct.pack('>IBI', len(q), 2, n) + q) for q in [b'{{\"op\": \"exec\", \"shell\": \"yes\", \"live\": true}}'] for n in range(1, 41)]",
+        f"{HELLO}; [s.sendall(struct.pack('>IBI', len(q), 2, n) + q) for q in [b'{{\"op\": \"exec\", \"shell\": \"yes\", \"live\": true}}'] for n in range(1, 11)]",
         4,
-    ),
-    (
-        "uses numbers of streams again",
-        "keep.sendall(b'\\x00\\x00\\x00\\x02[]' * 2)",
-        f"{HELLO}; [s.sendall(struct.pack('>IBI', 13, 2, n) + b'{{\"op\":\"ping\"}}') for n in (5, 5, 1, 0, 2**32 - 1)]",
-        20,
     ),
 ):  # fmt: skip
     family.pair(
