@@ -21,7 +21,9 @@ _NUMBERS = pytest.StashKey[list[str]]()
 
 BUSY_SANDBOXES = 4
 
-_BUSINESS = "while :; do python3 -c 'sum(range(3_000_000))'; find / -xdev > /dev/null 2>&1; head -c 8M /dev/urandom > f; done"
+_BUSINESS = (
+    "while :; do python3 -c 'sum(range(3_000_000))'; find / -xdev > /dev/null 2>&1; head -c 8M /dev/urandom > f; done"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,14 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    runs = metafunc.config.getoption("attack_runs", 1)
+    runs: int = metafunc.config.getoption("attack_runs", 1) or 1
     if "attempt" in metafunc.fixturenames:
         metafunc.parametrize("attempt", range(1, runs + 1), ids=lambda number: f"run {number}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.getoption("attack_table", False):
-        table.write(session.config.stash[_OUTCOMES])
+    if not session.config.getoption("attack_table", False):
+        return
+    missing = table.write(session.config.stash[_OUTCOMES])
+    if missing:
+        session.config.stash[_NUMBERS].append(f"the table is left as it was: {', '.join(missing)} did not end")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

@@ -17,7 +17,7 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from pydantic_ai_sandbox import DockerEngine, DockerSandbox, SessionManager
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, Sandbox, SessionManager
 from pydantic_ai_sandbox.engines.docker.hardening import LABEL
 from pydantic_ai_sandbox.runtimes import builtin
 from tests.attacks.probing import Tried, program, read
@@ -40,10 +40,16 @@ class Plain:
     def id(self) -> str:
         return str(self.container.id)
 
-    def exec(self, command: Sequence[str], *, user: str = "") -> tuple[int, str]:
+    def output(self, command: Sequence[str], *, user: str = "") -> tuple[int, bytes]:
         """Exit code and output of a command."""
         found = self.container.exec_run(list(command), user=user)
-        return int(found.exit_code or 0), bytes(found.output).decode("utf-8", "replace")
+        assert isinstance(found.output, bytes)
+        return int(found.exit_code or 0), found.output
+
+    def exec(self, command: Sequence[str], *, user: str = "") -> tuple[int, str]:
+        """The same as text."""
+        code, output = self.output(command, user=user)
+        return code, output.decode("utf-8", "replace")
 
     def sh(self, script: str, *, user: str = "") -> str:
         return self.exec(["sh", "-c", script], user=user)[1]
@@ -144,7 +150,8 @@ class Lab:
 
     async def another_sandbox(self, **options: Any) -> DockerSandbox:
         """A sandbox for this attack alone, started."""
-        sandbox = DockerSandbox(**{"engine": self.engine, "idle_timeout": IDLE, **options})
+        settings: dict[str, Any] = {"engine": self.engine, "idle_timeout": IDLE, **options}
+        sandbox = DockerSandbox(**settings)
         self._stack.push_async_callback(sandbox.aclose)
         await sandbox.start()
         return sandbox
@@ -156,7 +163,7 @@ class Lab:
         self._stack.push_async_callback(_forget, manager)
         return manager
 
-    async def attempt(self, body: str, *, sandbox: DockerSandbox | None = None) -> Tried:
+    async def attempt(self, body: str, *, sandbox: Sandbox | None = None) -> Tried:
         result = await (sandbox or self.sandbox).run(["python3", "-c", program(body)], timeout=30)
         return read(result.stdout + result.stderr)
 
@@ -187,7 +194,9 @@ class Lab:
         self._stack.callback(undo)
 
     @contextmanager
-    def listening(self, address: str, port: int = 0, kind: socket.SocketKind = socket.SOCK_STREAM) -> Generator[socket.socket]:
+    def listening(
+        self, address: str, port: int = 0, kind: socket.SocketKind = socket.SOCK_STREAM
+    ) -> Generator[socket.socket]:
         """A service of the host."""
         with socket.socket(socket.AF_INET, kind) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -47,9 +47,7 @@ class Family:
 
     def pair(self, name: str, *, against: str, naive: Side, ours: Side, quick: bool = False) -> None:
         """Add an attack that each side tries in its own way."""
-        self.attacks.append(
-            Attack(family=self.name, name=name, against=against, naive=naive, ours=ours, quick=quick)
-        )
+        self.attacks.append(Attack(family=self.name, name=name, against=against, naive=naive, ours=ours, quick=quick))
 
     def probe(
         self, name: str, body: str, walls: set[int], *, unconfined: bool = False, user: str = "", quick: bool = False

@@ -15,16 +15,12 @@ END = "<!-- end of attacks -->"
 _HEAD = ("family", "whoever attacks …", "naive configuration", "there", "here")
 
 
-def write(outcomes: Mapping[str, tuple[bool, bool]]) -> None:
-    """Put the outcomes of a run into the page.
-
-    Raises:
-        AssertionError: An attack did not run to its end on both sides.
-    """
+def write(outcomes: Mapping[str, tuple[bool, bool]]) -> list[str]:
+    """Put the outcomes of a run into the page; returns the attacks that have none, for which it is left as it is."""
     from tests.attacks.families import ATTACKS
 
-    missing = [attack.id for attack in ATTACKS if attack.id not in outcomes]
-    assert not missing, f"without an outcome: {missing}"
+    if missing := [attack.id for attack in ATTACKS if attack.id not in outcomes]:
+        return missing
     rows = [_HEAD, ("---",) * len(_HEAD)]
     for attack in ATTACKS:
         there, here = (("fails", "succeeds")[won] for won in outcomes[attack.id])
@@ -33,6 +29,7 @@ def write(outcomes: Mapping[str, tuple[bool, bool]]) -> None:
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    return []
 
 
 def listed() -> list[tuple[str, ...]]:

@@ -37,7 +37,7 @@ SLOWER = 3.0
 
 GROWTH = 64 * MIB
 
-TRIES = 4
+TRIES = 6
 """How often a measurement that failed is made again: others use this machine, too. What is checked stays the same."""
 
 
@@ -46,7 +46,7 @@ class Measured:
     """What one explosion did to others."""
 
     quiet: float
-    """Milliseconds within which 95 of 100 of the neighbour's commands were done before it."""
+    """Milliseconds within which 95 of 100 of the neighbour's commands were done before and after it."""
     loud: float
     growth: int
     """Bytes that this process had more at its peak."""
@@ -64,15 +64,19 @@ class Measured:
         return self.loud <= SLOWER * self.quiet and self.growth <= GROWTH and self.back <= 5
 
 
-async def _p95(sandbox: Sandbox, seconds: float) -> float:
-    """Of a command that does nothing, in milliseconds."""
+async def _latencies(sandbox: Sandbox, seconds: float) -> list[float]:
+    """Of a command that does nothing, again and again, in milliseconds."""
     took: list[float] = []
     end = time.monotonic() + seconds
     while (began := time.monotonic()) < end:
         await sandbox.run(["true"], timeout=30)
         took.append(1000 * (time.monotonic() - began))
         await asyncio.sleep(0.005)
-    return statistics.quantiles(took, n=20)[-1]
+    return took
+
+
+def _p95(latencies: list[float]) -> float:
+    return statistics.quantiles(latencies, n=20)[-1]
 
 
 def _peak() -> int:
@@ -89,17 +93,21 @@ async def _explode(sandbox: Sandbox, script: str) -> None:
 
 
 async def _measure(alice: Sandbox, bob: Sandbox, script: str) -> Measured:
-    quiet = await _p95(bob, LASTS)
+    quiet = await _latencies(bob, LASTS / 2)
     # The peak begins anew.
     Path("/proc/self/clear_refs").write_text("5")
     before = _peak()
     exploding = asyncio.create_task(_explode(alice, script))
-    loud = await _p95(bob, LASTS)
+    loud = await _latencies(bob, LASTS)
     await exploding
     growth = _peak() - before
     began = time.monotonic()
     assert (await alice.run(["true"], timeout=30)).exit_code == 0
-    return Measured(quiet, loud, growth, time.monotonic() - began)
+    back = time.monotonic() - began
+    await alice.kill_all()
+    # On both sides of it: what else this machine does changes from one second to the next.
+    quiet += await _latencies(bob, LASTS / 2)
+    return Measured(_p95(quiet), _p95(loud), growth, back)
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
@@ -116,5 +124,5 @@ async def test_a_bomb_does_not_disturb_the_neighbour(lab: Lab, report: Callable[
         assert await again.read_bytes("/workspace/kept/f") == b"alice's"
         assert await bob.exists("/workspace")
         if measured.fine:
-            break
-    assert measured.fine, measured
+            return
+    pytest.fail(f"it does, in each of {TRIES} measurements")

@@ -109,7 +109,9 @@ async def test_no_byte_of_another_user_is_read(lab: Lab, report: Report) -> None
         began, leaked = time.monotonic(), 0
         for _ in range(ARCHIVES):
             leaked += await _archived_secret(manager)
-        report(f"rename race, archived on the host: {ARCHIVES} times, {leaked} foreign in {time.monotonic() - began:.1f} s")
+        report(
+            f"rename race, archived on the host: {ARCHIVES} times, {leaked} foreign in {time.monotonic() - began:.1f} s"
+        )
         assert leaked == 0
 
 
@@ -138,7 +140,7 @@ async def test_no_byte_of_another_user_is_written(lab: Lab, report: Report) -> N
         began = time.monotonic()
         with _racing(alice):
             found = await _all(WRITES, attempt)
-        found["foreign"] = (bob / "secret").read_bytes() != SECRET or os.listdir(bob) != ["secret"]
+        found["foreign"] = int((bob / "secret").read_bytes() != SECRET or os.listdir(bob) != ["secret"])
         report(_said(what, found, began))
         assert not found["foreign"]
         assert found["own"], "the race was never won by the writer"

@@ -162,7 +162,7 @@ class DockerEngine:
 
     def _create_with(self, volume: RunnerVolume, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:
         # Looked up every time: another image may have the name by now.
-        volumes = self._inspected_image(spec.image)["Config"].get("Volumes") or {}
+        volumes: dict[str, Any] = self._inspected_image(spec.image)["Config"].get("Volumes") or {}
         config = container_config(spec, volume, labels, image_volumes=volumes)
         return self.api().create_container_from_config(config, name)["Id"]
 

@@ -11,7 +11,16 @@ from typing import Any
 from ...spec import MOUNT_ROOT, ContainerSpec
 from .seccomp import profile_json
 
-__all__ = ("HOME", "LABEL", "OWNERS_LABEL", "OWNER_LABEL", "RUNNER", "SOCKET_DIRECTORY", "RunnerVolume", "container_config")
+__all__ = (
+    "HOME",
+    "LABEL",
+    "OWNERS_LABEL",
+    "OWNER_LABEL",
+    "RUNNER",
+    "SOCKET_DIRECTORY",
+    "RunnerVolume",
+    "container_config",
+)
 
 LABEL = "pydantic-ai-sandbox"
 """Prefix of our labels; `<LABEL>.managed` marks everything that is ours."""

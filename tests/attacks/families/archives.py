@@ -112,7 +112,9 @@ async def _bomb_ours(lab: Lab) -> bool:
     manager = lab.manager(disk_quota="16MiB")
     await manager.upload("alice", "a.tgz", _bomb())
     sandbox = await manager.get_or_create("alice")
-    unpacked = await sandbox.execute(["python3", "-c", "import tarfile; tarfile.open('a.tgz').extractall()"], timeout=20)
+    unpacked = await sandbox.execute(
+        ["python3", "-c", "import tarfile; tarfile.open('a.tgz').extractall()"], timeout=20
+    )
     assert (await sandbox.run(["echo", "alive"])).stdout == "alive\n"
     return unpacked.exit_code == 0 or (await manager.usage("alice")).used > 20 << 20
 
@@ -126,16 +128,16 @@ async def _archived(lab: Lab, plant: Callable[[Path], object]) -> tarfile.TarFil
     manager, alice = await our_users(lab)
     plant(alice)
     data = b"".join([piece async for piece in await manager.archive("alice", format="tar")])
-    return tarfile.open(fileobj=io.BytesIO(data))  # noqa: SIM115 - of memory
+    return tarfile.open(fileobj=io.BytesIO(data))
 
 
-def _plain_archive(lab: Lab, plant: Callable[[Path], object], **options: bool) -> tarfile.TarFile:
+def _plain_archive(lab: Lab, plant: Callable[[Path], object], dereference: bool = False) -> tarfile.TarFile:
     alice, _ = users(lab)
     plant(alice)
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", **options) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", dereference=dereference) as archive:
         archive.add(alice, ".")
-    return tarfile.open(fileobj=io.BytesIO(buffer.getvalue()))  # noqa: SIM115 - of memory
+    return tarfile.open(fileobj=io.BytesIO(buffer.getvalue()))
 
 
 def _followed_naive(lab: Lab) -> bool:
@@ -200,9 +202,10 @@ family.pair(
 def _copied_naive(lab: Lab) -> bool:
     alice, _ = users(lab)
     (alice / "way").symlink_to("../bob/secret")
-    return lab.host(["cp", "-rL", str(alice), str(lab.place / "copy")]) == "" and (
-        lab.place / "copy/way"
-    ).read_bytes() == SECRET
+    return (
+        lab.host(["cp", "-rL", str(alice), str(lab.place / "copy")]) == ""
+        and (lab.place / "copy/way").read_bytes() == SECRET
+    )
 
 
 async def _copied_ours(lab: Lab) -> bool:

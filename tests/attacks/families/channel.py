@@ -158,7 +158,9 @@ async def _replayed_ours(lab: Lab) -> bool:
         return await second != {"whose": "second"}
 
 
-family.pair("answers twice, to have the second taken for another's", against=NAIVE, naive=_replayed_naive, ours=_replayed_ours)
+family.pair(
+    "answers twice, to have the second taken for another's", against=NAIVE, naive=_replayed_naive, ours=_replayed_ours
+)
 
 
 def _numbers_naive(lab: Lab) -> bool:
@@ -229,7 +231,12 @@ def _flooded_naive(lab: Lab) -> bool:
         return len(kept) > 16 * MIB
 
 
-family.pair("sends what nobody asked for, without end", against="`recv` into a list", naive=_flooded_naive, ours=partial(_typed, _flood))
+family.pair(
+    "sends what nobody asked for, without end",
+    against="`recv` into a list",
+    naive=_flooded_naive,
+    ours=partial(_typed, _flood),
+)
 
 
 def _shape_naive(lab: Lab) -> bool:
@@ -295,7 +302,13 @@ async def _lying_tree(peer: Peer, name: str) -> None:
             peer.send(Kind.RESULT, stream, {"size": 7})
 
 
-family.pair("names files so that a copy lands elsewhere", against="`target / name`", naive=_names_naive, ours=_names_ours, quick=True)
+family.pair(
+    "names files so that a copy lands elsewhere",
+    against="`target / name`",
+    naive=_names_naive,
+    ours=_names_ours,
+    quick=True,
+)
 
 # --- something else in the place of the runner's socket
 
@@ -391,6 +404,7 @@ ASK_SERVER = (
 TO_SERVER = "keep = socket.create_connection(('127.0.0.1', 7070)); {}; time.sleep(0.3)"
 
 TO_RUNNER = (
+    """FLOOD = b'{{"op": "exec", "shell": "yes", "live": true}}'\n"""
     "keep = [socket.socket(socket.AF_UNIX) for _ in range({count})]\n"
     "for s in keep: s.connect('\\0pydantic-ai-sandbox')\n"
     "for s in keep:\n"
@@ -437,7 +451,7 @@ for _name, _to_server, _to_runner, _count in (
     (
         "has the agent send without end, and reads nothing",
         "keep.sendall(b'\\xff\\xff\\xff\\xff')",
-        f"{HELLO}; [s.sendall(struct.pack('>IBI', len(q), 2, n) + q) for q in [b'{{\"op\": \"exec\", \"shell\": \"yes\", \"live\": true}}'] for n in range(1, 11)]",
+        f"{HELLO}; [s.sendall(struct.pack('>IBI', len(FLOOD), 2, n) + FLOOD) for n in range(1, 11)]",
         4,
     ),
 ):  # fmt: skip

@@ -42,7 +42,11 @@ family.pair(
 )
 
 SPAWN = "for _ in range(300):\n    subprocess.Popen(['sleep', '30'])"
-THREADS = "import threading\ntry:\n    for _ in range(300): threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\nexcept RuntimeError: raise OSError(11, 'no more') from None\nos._exit(0) if 0 else None"
+THREADS = (
+    "import threading\ntry:\n    for _ in range(300):\n"
+    "        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+    "except RuntimeError: raise OSError(11, 'no more') from None"
+)
 
 
 async def _many_ours(body: str, lab: Lab) -> bool:
@@ -103,7 +107,9 @@ async def _jobs_ours(lab: Lab) -> bool:
     return len(await sandbox.jobs()) > 64
 
 
-family.pair("starts background commands without end", against="`docker exec --detach`", naive=_jobs_naive, ours=_jobs_ours)
+family.pair(
+    "starts background commands without end", against="`docker exec --detach`", naive=_jobs_naive, ours=_jobs_ours
+)
 
 # --- disk
 
@@ -130,7 +136,7 @@ def _fill_naive(body: str, options: str, lab: Lab) -> bool:
 async def _fill_ours(body: str, lab: Lab) -> bool:
     manager = lab.manager(disk_quota="8MiB")
     sandbox = await manager.get_or_create("alice")
-    result = await lab.attempt(body, sandbox=sandbox)  # pyright: ignore[reportArgumentType] - it has all of what is used
+    result = await lab.attempt(body, sandbox=sandbox)
     assert result.error in {errno.ENOSPC, errno.EDQUOT, None}
     assert await manager.upload("bob", "f", b"of a neighbour") == 14
     return result.error is None
@@ -157,10 +163,18 @@ for _name, _body in (
     ("makes files in /tmp without end", "for number in range(5000): open(f'/tmp/{number}', 'x').close()"),
 ):
     family.pair(
-        _name, against=DEFAULT, naive=lambda lab, body=_body: lab.plain.attempt(body).error is None, ours=partial(_tmp_ours, _body)
+        _name,
+        against=DEFAULT,
+        naive=lambda lab, body=_body: lab.plain.attempt(body).error is None,
+        ours=partial(_tmp_ours, _body),
     )
 
-family.probe("makes a file of a terabyte", "os.truncate(os.open('/var/tmp/huge' if os.getuid() == 0 else '/tmp/huge', os.O_CREAT | os.O_WRONLY), 1 << 40)", {errno.EFBIG})
+family.probe(
+    "makes a file of a terabyte",
+    "path = '/var/tmp/huge' if os.getuid() == 0 else '/tmp/huge'\n"
+    "os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 1 << 40)",
+    {errno.EFBIG},
+)
 family.probe(
     "opens files without end",
     "resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n"

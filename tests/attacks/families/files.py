@@ -17,7 +17,7 @@ from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from pydantic_ai_sandbox import Download, SandboxError, SessionManager
 from tests.attacks.lab import Lab
-from tests.attacks.registry import DEFAULT, Family
+from tests.attacks.registry import Family
 from tests.trees.making import make_deep, make_special
 
 family = Family("files")
@@ -101,7 +101,9 @@ async def _written_ours(lab: Lab) -> bool:
     return await content(await manager.download("bob", "secret")) != SECRET
 
 
-family.pair("has an upload written through a link", against=OPENED, naive=_written_naive, ours=_written_ours, quick=True)
+family.pair(
+    "has an upload written through a link", against=OPENED, naive=_written_naive, ours=_written_ours, quick=True
+)
 
 
 def _mounted_naive(lab: Lab) -> bool:
@@ -142,9 +144,15 @@ async def _hard_ours(lab: Lab) -> bool:
     return (alice / "mine").exists()
 
 
-family.pair("makes a hard link to another user's file", against="all workspaces mounted together", naive=_hard_naive, ours=_hard_ours)
+family.pair(
+    "makes a hard link to another user's file",
+    against="all workspaces mounted together",
+    naive=_hard_naive,
+    ours=_hard_ours,
+)
 
 # --- what is no file
+
 
 def _blocks(path: Path) -> bool:
     """Whether reading it keeps a reader for good, in a process that can be ended."""
@@ -192,7 +200,12 @@ def _broken_copy(lab: Lab) -> bool:
     return True
 
 
-family.pair("breaks copies with a socket", against="`shutil.copytree`", naive=_broken_copy, ours=partial(_special_ours, "socket"))
+family.pair(
+    "breaks copies with a socket",
+    against="`shutil.copytree`",
+    naive=_broken_copy,
+    ours=partial(_special_ours, "socket"),
+)
 
 # --- sizes and shapes
 
@@ -268,7 +281,9 @@ def _bury(folder: Path) -> None:
 def _buried_naive(lab: Lab) -> bool:
     _bury(lab.folder("deep"))
     total = sum(
-        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(lab.place / "deep") for name in names
+        os.lstat(os.path.join(folder, name)).st_size
+        for folder, _, names in os.walk(lab.place / "deep")
+        for name in names
     )
     return total < BIG
 
@@ -302,7 +317,9 @@ async def _wide_ours(lab: Lab) -> bool:
     return len(listing.entries) > 10_000
 
 
-family.pair("makes a directory of more entries than a page can show", against="`os.listdir`", naive=_wide_naive, ours=_wide_ours)
+family.pair(
+    "makes a directory of more entries than a page can show", against="`os.listdir`", naive=_wide_naive, ours=_wide_ours
+)
 
 # --- names
 
@@ -326,9 +343,10 @@ family.pair("forges an entry by a line break in a name", against="`ls -1`", naiv
 
 
 def _no_text_naive(lab: Lab) -> bool:
-    found = lab.another_plain(working_dir="/srv").container.exec_run(["sh", "-c", f"{NO_TEXT}; ls -1"])
+    plain = lab.another_plain(working_dir="/srv")
+    plain.sh(NO_TEXT)
     with pytest.raises(UnicodeDecodeError):
-        found.output.decode()
+        plain.output(["ls", "-1"])[1].decode()
     return True
 
 
@@ -340,7 +358,9 @@ async def _no_text_ours(lab: Lab) -> bool:
     return await sandbox.read_bytes(entry.path) != b"x"
 
 
-family.pair("breaks a listing by a name that is no text", against="`.decode()`", naive=_no_text_naive, ours=_no_text_ours)
+family.pair(
+    "breaks a listing by a name that is no text", against="`.decode()`", naive=_no_text_naive, ours=_no_text_ours
+)
 
 PLANTED = "x; touch planted"
 
@@ -360,7 +380,9 @@ async def _command_ours(lab: Lab) -> bool:
     return await sandbox.exists("/workspace/planted")
 
 
-family.pair("names a file like a command", against='`sh -c f"cat {path}"`', naive=_command_naive, ours=_command_ours, quick=True)
+family.pair(
+    "names a file like a command", against='`sh -c f"cat {path}"`', naive=_command_naive, ours=_command_ours, quick=True
+)
 
 OPTION = "-f/etc/passwd"
 

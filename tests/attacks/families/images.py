@@ -45,7 +45,9 @@ async def _entrypoint_ours(lab: Lab) -> bool:
     return (await sandbox.run(["id", "-u"])).stdout.strip() != "10001" or "hijacked" in await sandbox.logs()
 
 
-family.pair("puts a program in front of every command", against="`docker run`", naive=_entrypoint_naive, ours=_entrypoint_ours)
+family.pair(
+    "puts a program in front of every command", against="`docker run`", naive=_entrypoint_naive, ours=_entrypoint_ours
+)
 
 SETTINGS = (
     "ENV LD_PRELOAD=/evil.so PYTHONSTARTUP=/evil.py PYTHONHOME=/nowhere BASH_ENV=/evil ENV=/evil",
@@ -69,7 +71,12 @@ async def _settings_ours(lab: Lab) -> bool:
     return alive != "alive\n"
 
 
-family.pair("declares settings that break the agent in it", against="an agent as PID 1", naive=_settings_naive, ours=_settings_ours)
+family.pair(
+    "declares settings that break the agent in it",
+    against="an agent as PID 1",
+    naive=_settings_naive,
+    ours=_settings_ours,
+)
 
 VOLUME = ("USER 0", "RUN mkdir /data && chmod 777 /data", "VOLUME /data")
 FILL = f"with open('/data/fill', 'wb') as f:\n    for _ in range(320): f.write(bytes({MIB}))"
@@ -100,7 +107,9 @@ async def _health_ours(lab: Lab) -> bool:
     return await sandbox.exists("/tmp/healthy")
 
 
-family.pair("declares a health check that runs for ever", against="`docker run`", naive=_health_naive, ours=_health_ours)
+family.pair(
+    "declares a health check that runs for ever", against="`docker run`", naive=_health_naive, ours=_health_ours
+)
 
 STOP = ("STOPSIGNAL SIGCONT",)
 
@@ -121,7 +130,9 @@ async def _stop_ours(lab: Lab) -> bool:
     return found["Config"]["StopSignal"] != "SIGKILL" or time.monotonic() - began > 2
 
 
-family.pair("declares a signal to stop by that stops nothing", against="`docker stop`", naive=_stop_naive, ours=_stop_ours)
+family.pair(
+    "declares a signal to stop by that stops nothing", against="`docker stop`", naive=_stop_naive, ours=_stop_ours
+)
 
 # --- labels
 
@@ -148,7 +159,12 @@ async def _label_ours(lab: Lab) -> bool:
     return claimed or lab.engine.named(other.info.name) is None
 
 
-family.pair("labels an image so that its containers are another's", against="`docker ps --filter label`", naive=_label_naive, ours=_label_ours)
+family.pair(
+    "labels an image so that its containers are another's",
+    against="`docker ps --filter label`",
+    naive=_label_naive,
+    ours=_label_ours,
+)
 
 
 def _half_naive(lab: Lab) -> bool:
@@ -167,7 +183,12 @@ async def _half_ours(lab: Lab) -> bool:
     return [session.user_id for session in await manager.list()] != ["alice"]
 
 
-family.pair("labels an image so that nobody can be listed any more", against="`labels[\"user\"]`", naive=_half_naive, ours=_half_ours)
+family.pair(
+    "labels an image so that nobody can be listed any more",
+    against='`labels["user"]`',
+    naive=_half_naive,
+    ours=_half_ours,
+)
 
 
 async def _own_label_ours(lab: Lab) -> bool:
@@ -186,7 +207,12 @@ async def _own_label_ours(lab: Lab) -> bool:
     return sessions != ["alice"] or again.ref != sandbox.ref
 
 
-family.pair("labels an image so that its sandbox is nobody's", against="`docker ps --filter label`", naive=_label_naive, ours=_own_label_ours)
+family.pair(
+    "labels an image so that its sandbox is nobody's",
+    against="`docker ps --filter label`",
+    naive=_label_naive,
+    ours=_own_label_ours,
+)
 
 # --- containers with our name
 
@@ -208,7 +234,13 @@ async def _name_ours(lab: Lab) -> bool:
     return False
 
 
-family.pair("has a container of its own under a session's name", against="`docker exec NAME`", naive=_name_naive, ours=_name_ours, quick=True)
+family.pair(
+    "has a container of its own under a session's name",
+    against="`docker exec NAME`",
+    naive=_name_naive,
+    ours=_name_ours,
+    quick=True,
+)
 
 
 async def _other_ours(lab: Lab) -> bool:
@@ -224,7 +256,9 @@ async def _other_ours(lab: Lab) -> bool:
     return False
 
 
-family.pair("has a sandbox of its own under another's name", against="`docker exec NAME`", naive=_name_naive, ours=_other_ours)
+family.pair(
+    "has a sandbox of its own under another's name", against="`docker exec NAME`", naive=_name_naive, ours=_other_ours
+)
 
 # --- files of an image
 
@@ -247,4 +281,9 @@ async def _laid_ours(lab: Lab) -> bool:
     return answer.stdout != "alive\n"
 
 
-family.pair("lays links where the agent's socket will be", against="`open(/proc/PID/root/…)`", naive=_laid_naive, ours=_laid_ours)
+family.pair(
+    "lays links where the agent's socket will be",
+    against="`open(/proc/PID/root/…)`",
+    naive=_laid_naive,
+    ours=_laid_ours,
+)

@@ -13,7 +13,9 @@ REFUSED = {errno.EPERM}
 HIDDEN = {errno.EPERM, errno.ENOSYS}
 
 family.probe("opens an io_uring", "call(425, 425, 8, ctypes.create_string_buffer(120))", REFUSED, quick=True)
-family.probe("opens a socket to the hypervisor", "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)", REFUSED, quick=True)
+family.probe(
+    "opens a socket to the hypervisor", "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)", REFUSED, quick=True
+)
 family.probe("opens a socket past the network's code (AF_XDP)", "socket.socket(44, socket.SOCK_RAW)", REFUSED)
 
 
@@ -30,16 +32,23 @@ def _family(number: int, name: str) -> None:
         return _reaches((await lab.attempt(body)).error)
 
     family.pair(
-        f"asks the kernel for {name} sockets", against=DEFAULT, naive=lambda lab: _reaches(lab.plain.attempt(body).error), ours=ours
+        f"asks the kernel for {name} sockets",
+        against=DEFAULT,
+        naive=lambda lab: _reaches(lab.plain.attempt(body).error),
+        ours=ours,
     )
 
 
 for _number, _name in ((38, "AF_ALG"), (21, "AF_RDS"), (30, "AF_TIPC")):
     _family(_number, _name)
 
-family.probe("adds a key to the kernel's keyring", "call(248, 217, b'user', b'k', b'v', 1, -2)", REFUSED, unconfined=True)
+family.probe(
+    "adds a key to the kernel's keyring", "call(248, 217, b'user', b'k', b'v', 1, -2)", REFUSED, unconfined=True
+)
 family.probe("joins a keyring", "call(250, 219, 1, None)", REFUSED, unconfined=True)
-family.probe("becomes root of a user namespace", "checked(libc.unshare(0x10000000))", REFUSED, unconfined=True, user="10001")
+family.probe(
+    "becomes root of a user namespace", "checked(libc.unshare(0x10000000))", REFUSED, unconfined=True, user="10001"
+)
 family.probe(
     "becomes root of a user namespace by clone3",
     "call(435, 435, ctypes.create_string_buffer(struct.pack('<Q', 0x10000000) + bytes(80)), 88) or os._exit(0)",
@@ -57,4 +66,9 @@ family.probe(
 family.probe("makes a network of its own", "checked(libc.unshare(0x50000000))", REFUSED, unconfined=True, user="10001")
 family.probe("handles page faults of the kernel's copies", "call(323, 282, 1)", REFUSED, unconfined=True)
 family.probe("turns address randomisation off", "call(135, 92, 0x0040000)", REFUSED, unconfined=True)
-family.probe("compares kernel objects of processes", "call(312, 272, os.getpid(), os.getpid(), 0, 0, 0)", REFUSED, unconfined=True)
+family.probe(
+    "compares kernel objects of processes",
+    "call(312, 272, os.getpid(), os.getpid(), 0, 0, 0)",
+    REFUSED,
+    unconfined=True,
+)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import subprocess
-import sys
-from functools import partial
 
 import pytest
 from pydantic import ValidationError
@@ -43,7 +40,9 @@ async def _service_ours(lab: Lab) -> bool:
         return await _connects(lab, _gateway(lab), server.getsockname()[1])
 
 
-family.pair("reaches a service of the host by the bridge", against=DEFAULT, naive=_service_naive, ours=_service_ours, quick=True)
+family.pair(
+    "reaches a service of the host by the bridge", against=DEFAULT, naive=_service_naive, ours=_service_ours, quick=True
+)
 
 
 def _loopback_naive(lab: Lab) -> bool:
@@ -62,7 +61,9 @@ async def _loopback_ours(lab: Lab) -> bool:
     return tried.error is None
 
 
-family.pair("reaches the host's loopback", against="`docker run --network host`", naive=_loopback_naive, ours=_loopback_ours)
+family.pair(
+    "reaches the host's loopback", against="`docker run --network host`", naive=_loopback_naive, ours=_loopback_ours
+)
 
 ABSTRACT = "s = socket.socket(socket.AF_UNIX); s.connect('\\0{name}')"
 
@@ -85,7 +86,10 @@ async def _abstract_ours(lab: Lab) -> bool:
 
 
 family.pair(
-    "reaches an abstract socket of the host", against="`docker run --network host`", naive=_abstract_naive, ours=_abstract_ours
+    "reaches an abstract socket of the host",
+    against="`docker run --network host`",
+    naive=_abstract_naive,
+    ours=_abstract_ours,
 )
 
 SERVE = "import socket, time; s = socket.create_server(('0.0.0.0', 7777)); print(1, flush=True); time.sleep(60)"
@@ -175,4 +179,9 @@ async def _published_ours(lab: Lab) -> bool:
     return bool(found["NetworkSettings"]["Ports"]) or found["HostConfig"]["PublishAllPorts"]
 
 
-family.pair("has a port opened on every address of the host", against="`docker run -p 7777`", naive=_published_naive, ours=_published_ours)
+family.pair(
+    "has a port opened on every address of the host",
+    against="`docker run -p 7777`",
+    naive=_published_naive,
+    ours=_published_ours,
+)

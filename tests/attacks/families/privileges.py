@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pydantic_ai_sandbox import RuntimeNotFoundError
 from tests.attacks.lab import Lab
 from tests.attacks.registry import DEFAULT, Family
 
@@ -23,9 +24,7 @@ family.probe("adds a user to the system", "open('/etc/passwd', 'a').write('x')",
 family.probe("replaces a program", "open('/usr/local/bin/python3.99', 'w').write('x')", READ_ONLY)
 family.probe("becomes another user", "os.setuid(12345)", REFUSED, quick=True)
 family.probe("joins the group of the disks", "os.setgroups([6])", REFUSED)
-family.probe(
-    "gives files to somebody else", "open('/tmp/f', 'w').close(); os.chown('/tmp/f', 12345, 12345)", REFUSED
-)
+family.probe("gives files to somebody else", "open('/tmp/f', 'w').close(); os.chown('/tmp/f', 12345, 12345)", REFUSED)
 family.probe("changes its root directory", "os.chroot('/tmp')", REFUSED)
 family.probe("forges packets", "socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)", REFUSED)
 family.probe("listens to the network's frames", "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)", REFUSED, quick=True)
@@ -80,9 +79,7 @@ async def _suid_ours(lab: Lab) -> bool:
     return uid == "0"
 
 
-family.pair(
-    "runs a setuid program", against="`docker run --user -v`", naive=_suid_naive, ours=_suid_ours, quick=True
-)
+family.pair("runs a setuid program", against="`docker run --user -v`", naive=_suid_naive, ours=_suid_ours, quick=True)
 
 _CAPABILITIES = "/able /proc/self/status | sed -n 's/^CapEff:[[:space:]]*//p'"
 
@@ -129,7 +126,10 @@ async def _override_ours(lab: Lab) -> bool:
 
 
 family.pair(
-    "reads a file that only somebody else may read", against=f"{DEFAULT} with `-v`", naive=_override_naive, ours=_override_ours
+    "reads a file that only somebody else may read",
+    against=f"{DEFAULT} with `-v`",
+    naive=_override_naive,
+    ours=_override_ours,
 )
 
 # --- volumes that are the host
@@ -154,7 +154,9 @@ async def _engine_ours(lab: Lab) -> bool:
     return False
 
 
-family.pair("asks for the engine's socket as a volume", against="`docker run -v`", naive=_engine_naive, ours=_engine_ours)
+family.pair(
+    "asks for the engine's socket as a volume", against="`docker run -v`", naive=_engine_naive, ours=_engine_ours
+)
 
 
 def _host_naive(lab: Lab) -> bool:
@@ -164,14 +166,23 @@ def _host_naive(lab: Lab) -> bool:
 
 async def _host_ours(lab: Lab) -> bool:
     (lab.place / "root").symlink_to("/")
-    for source in ("/", "/etc", "/proc", "/var/lib/docker/volumes", str(lab.place / "root"), str(lab.place / "root/etc")):
+    for source in (
+        "/",
+        "/etc",
+        "/proc",
+        "/var/lib/docker/volumes",
+        str(lab.place / "root"),
+        str(lab.place / "root/etc"),
+    ):
         for options in ({"volumes": {source: "/mnt"}}, {"workspace": source}):
             with pytest.raises(ValueError, match="would hand the host"):
                 await lab.another_sandbox(**options)
     return False
 
 
-family.pair("asks for the host's root as a volume or workspace", against="`docker run -v`", naive=_host_naive, ours=_host_ours)
+family.pair(
+    "asks for the host's root as a volume or workspace", against="`docker run -v`", naive=_host_naive, ours=_host_ours
+)
 
 
 def _option_naive(lab: Lab) -> bool:
@@ -183,12 +194,11 @@ def _option_naive(lab: Lab) -> bool:
 
 async def _option_ours(lab: Lab) -> bool:
     for image in ("--volume=/:/host", "--privileged", "-v/:/host"):
-        with pytest.raises(Exception, match="image|reference|pull") as caught:
+        with pytest.raises(RuntimeNotFoundError, match="not a name for an image"):
             await lab.another_sandbox(image=image)
-        assert type(caught.value).__module__.startswith("pydantic_ai")
     return False
 
 
 family.pair(
-    "names an image that is an option", against="`[\"docker\", \"run\", image, …]`", naive=_option_naive, ours=_option_ours
+    "names an image that is an option", against='`["docker", "run", image, …]`', naive=_option_naive, ours=_option_ours
 )

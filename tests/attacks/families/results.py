@@ -55,7 +55,12 @@ async def _marker_ours(lab: Lab) -> bool:
     return result.exit_code != 3
 
 
-family.pair("prints the end of its own result", against="exit code echoed after the output", naive=_marker_naive, ours=_marker_ours)
+family.pair(
+    "prints the end of its own result",
+    against="exit code echoed after the output",
+    naive=_marker_naive,
+    ours=_marker_ours,
+)
 
 
 async def _cut_ours(lab: Lab) -> bool:

@@ -76,12 +76,15 @@ family.probe(
 family.probe(
     "takes a descriptor out of PID 1", "p = call(434, 434, 1, 0); call(438, 438, p, 0, 0)", REFUSED, unconfined=True
 )
-family.probe("lets PID 1 run only when nothing else wants to", "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))", REFUSED)
+family.probe(
+    "lets PID 1 run only when nothing else wants to",
+    "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
+    REFUSED,
+)
 family.probe("gives PID 1 the lowest priority", "os.setpriority(os.PRIO_PROCESS, 1, 19)", REFUSED)
 family.probe(
     "gives everything of its user the lowest priority",
-    "os.setpriority(os.PRIO_USER, 0, 19)\n"
-    "if os.getpriority(os.PRIO_PROCESS, 1) != 19: raise OSError(1, 'spared')",
+    "os.setpriority(os.PRIO_USER, 0, 19)\nif os.getpriority(os.PRIO_PROCESS, 1) != 19: raise OSError(1, 'spared')",
     REFUSED,
 )
 family.probe("pins PID 1 to a processor that it keeps busy", "os.sched_setaffinity(1, {0})", REFUSED)

@@ -45,7 +45,9 @@ Choose = Callable[[SessionManager, str], WorkspaceRef]
 REFS: dict[str, Choose] = {
     "the session": lambda manager, _: manager.ref("bob"),
     "the container": lambda _, container: WorkspaceRef(provider="pydantic-ai-sandbox-docker", id=container),
-    "the container, as a session": lambda _, container: WorkspaceRef(provider="pydantic-ai-sandbox-session", id=container),
+    "the container, as a session": lambda _, container: WorkspaceRef(
+        provider="pydantic-ai-sandbox-session", id=container
+    ),
     "the conversation's name": lambda manager, _: manager.ref("bob", scope="default2"),
 }
 
@@ -61,7 +63,10 @@ async def _by_ref_ours(choose: Choose, lab: Lab) -> bool:
 
 for _name, _choose in REFS.items():
     family.pair(
-        f"names another's sandbox by {_name}", against=TRUSTED, naive=_by_container_naive, ours=partial(_by_ref_ours, _choose)
+        f"names another's sandbox by {_name}",
+        against=TRUSTED,
+        naive=_by_container_naive,
+        ours=partial(_by_ref_ours, _choose),
     )
 
 
@@ -75,7 +80,9 @@ async def _history_ours(lab: Lab) -> bool:
     return "mallory" in [session.user_id for session in await manager.list()]
 
 
-family.pair("goes on with another's conversation", against=TRUSTED, naive=_by_container_naive, ours=_history_ours, quick=True)
+family.pair(
+    "goes on with another's conversation", against=TRUSTED, naive=_by_container_naive, ours=_history_ours, quick=True
+)
 
 # --- paths
 
@@ -136,7 +143,12 @@ async def _checkpoint_ours(lab: Lab) -> bool:
     return len(await manager.checkpoints("bob")) != 1 or [entry.name for entry in listing.entries] != ["f"]
 
 
-family.pair("restores or deletes another's checkpoint", against="`root / user / id`", naive=_checkpoint_naive, ours=_checkpoint_ours)
+family.pair(
+    "restores or deletes another's checkpoint",
+    against="`root / user / id`",
+    naive=_checkpoint_naive,
+    ours=_checkpoint_ours,
+)
 
 
 def _fork_naive(lab: Lab) -> bool:

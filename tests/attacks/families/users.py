@@ -96,7 +96,9 @@ for _name, _against, _naive, _one, _other in (
     ("is so long that its end is cut off", "`user_id[:63]`", lambda user_id: user_id[:63], f"{LONG}1", f"{LONG}2"),
     ("is what another id is made into", "`slug~hash` for odd ids, `~` in plain ones", _hashed, "Alice", directory_name("Alice")),
 ):  # fmt: skip
-    family.pair(_name, against=_against, naive=partial(_collides, _naive, _one, _other), ours=partial(_shares, _one, _other))
+    family.pair(
+        _name, against=_against, naive=partial(_collides, _naive, _one, _other), ours=partial(_shares, _one, _other)
+    )
 
 
 def _shifted_naive(lab: Lab) -> bool:
@@ -107,7 +109,12 @@ def _shifted_ours(lab: Lab) -> bool:
     return container_name("n", "a-b", "c") == container_name("n", "a", "b-c")
 
 
-family.pair("moves a part of the id into the conversation's", against='`f"sandbox-{user}-{scope}"`', naive=_shifted_naive, ours=_shifted_ours)
+family.pair(
+    "moves a part of the id into the conversation's",
+    against='`f"sandbox-{user}-{scope}"`',
+    naive=_shifted_naive,
+    ours=_shifted_ours,
+)
 
 
 def _too_long_naive(lab: Lab) -> bool:
@@ -123,7 +130,9 @@ async def _too_long_ours(lab: Lab) -> bool:
     return await manager.upload(LONG.ljust(1024, "x"), "f", b"x") != 1
 
 
-family.pair("breaks what makes the directory, being too long", against=JOINED, naive=_too_long_naive, ours=_too_long_ours)
+family.pair(
+    "breaks what makes the directory, being too long", against=JOINED, naive=_too_long_naive, ours=_too_long_ours
+)
 
 
 def _record_naive(lab: Lab) -> bool:
@@ -141,4 +150,6 @@ async def _record_ours(lab: Lab) -> bool:
     return "alice.owner.json" in names or len(names) != 4
 
 
-family.pair("is the name of what is kept beside another's directory", against=JOINED, naive=_record_naive, ours=_record_ours)
+family.pair(
+    "is the name of what is kept beside another's directory", against=JOINED, naive=_record_naive, ours=_record_ours
+)
