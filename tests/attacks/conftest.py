@@ -115,8 +115,7 @@ async def lab(
     # Docker and other users walk through it.
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    assert all_plains.shared
-    assert all_plains.unconfined
+    all_plains.refresh()
     before = len(all_plains)
     async with AsyncExitStack() as stack:
         yield Lab(tmp_path, all_plains, shared_sandbox, stack)

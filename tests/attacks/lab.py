@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ class Plains:
         self.client = docker.from_env()
         self.image = image
         self._made: list[Container] = []
+        self._lasting: dict[str, Plain] = {}
+        self._refreshed = -math.inf
 
     def make(self, command: Sequence[str] = ("sleep", str(IDLE)), *, image: str | None = None, **options: Any) -> Plain:
         """A container with Docker's defaults but for `options`."""
@@ -96,13 +99,19 @@ class Plains:
         self._made.append(container)
         return Plain(container)
 
-    @cached_property
+    @property
     def shared(self) -> Plain:
-        return self.make()
+        return self._lasting["default"]
 
-    @cached_property
+    @property
     def unconfined(self) -> Plain:
-        return self.make(security_opt=["seccomp=unconfined"])
+        return self._lasting["unconfined"]
+
+    def refresh(self) -> None:
+        """Have new ones of those that attacks share, if they could end before the next attack does."""
+        if time.monotonic() - self._refreshed > IDLE / 2:
+            self._lasting = {"default": self.make(), "unconfined": self.make(security_opt=["seccomp=unconfined"])}
+            self._refreshed = time.monotonic()
 
     def remove(self, made_before: int = 0) -> None:
         """Remove those that were made since there were that many."""

@@ -224,10 +224,15 @@ def _flood(peer: Peer, stream: int) -> None:
 
 def _flooded_naive(lab: Lab) -> bool:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        sender = threading.Thread(target=theirs.sendall, args=(bytes(32 * MIB),))
-        sender.start()
-        kept = b"".join(iter(lambda: ours.recv(MIB) if sender.is_alive() else b"", b""))
+
+    def flood() -> None:
+        # Whoever runs this wants it to end.
+        theirs.sendall(bytes(32 * MIB))
+        theirs.close()
+
+    with ours:
+        threading.Thread(target=flood).start()
+        kept = b"".join(iter(lambda: ours.recv(MIB), b""))
         return len(kept) > 16 * MIB
 
 

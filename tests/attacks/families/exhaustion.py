@@ -166,7 +166,7 @@ for _name, _body in (
     family.pair(
         _name,
         against=DEFAULT,
-        naive=lambda lab, body=_body: lab.plain.attempt(body).error is None,
+        naive=lambda lab, body=_body: lab.another_plain().attempt(body).error is None,
         ours=partial(_tmp_ours, _body),
     )
 
