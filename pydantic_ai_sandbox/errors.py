@@ -11,6 +11,8 @@
     ├── QuotaExceededError                a workspace is full            (also OSError; .limit)
     ├── ChannelError                      the stream to the runner broke a rule or broke off
     ├── EditError                         an edit does not apply         (also ValueError)
+    ├── InterpreterError                  the interpreter in the sandbox failed, or answers what makes no sense
+    │   └── InterpreterMissingError       … cannot be started: there is no Python with ipykernel
     └── ResourceExhaustedError            the sandbox ran into one of its limits (.resource, .limit)
 
 What a command or a file operation does wrong is not here: a non-zero exit code is a result, a missing file is
@@ -29,6 +31,8 @@ __all__ = (
     "EngineError",
     "EngineUnavailableError",
     "ImageBuildError",
+    "InterpreterError",
+    "InterpreterMissingError",
     "InvalidUserIdError",
     "QuotaExceededError",
     "ResourceExhaustedError",
@@ -103,6 +107,14 @@ class ChannelError(SandboxError):
 
 class EditError(SandboxError, ValueError):
     """The text to replace is not there, not unique or empty, or the file changed; written for whoever asked for the edit."""
+
+
+class InterpreterError(SandboxError):
+    """The interpreter in a sandbox could not be started, ended without an answer, or answered what makes no sense."""
+
+
+class InterpreterMissingError(InterpreterError):
+    """The sandbox has nothing to make an interpreter of: no Python, or one without ipykernel."""
 
 
 class ResourceExhaustedError(SandboxError):

@@ -50,8 +50,8 @@ START_WITHIN = 60.0
 INTERRUPTS = 3
 """How often a cell is asked to stop, `INTERRUPT_EVERY` seconds apart, before its kernel is killed."""
 INTERRUPT_EVERY = 1.0
-LATE = 2.0
-"""Seconds that a kernel may take from its answer to its last output."""
+LATE = 1.0
+"""Seconds that a kernel may take from its reply to its last output, or the other way round."""
 GLANCE = 0.05
 """Seconds between two looks whether the kernel still lives."""
 
@@ -250,12 +250,15 @@ class Kernel:
         self.cells += 1
         request = self.client.execute(code, allow_stdin=False, stop_on_error=False)
         self.listeners[request] = take
+        replied, rested = asyncio.ensure_future(self.reply(request)), asyncio.ensure_future(idle.wait())
         try:
-            reply = await self.reply(request)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(idle.wait(), LATE)
-            return reply
+            # Its last output comes a little after its reply; and after a cancelled `await` there is none.
+            await asyncio.wait({replied, rested}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({replied, rested}, timeout=LATE)
+            return replied.result() if replied.done() else {"status": "error" if output.error else "ok"}
         finally:
+            replied.cancel()
+            rested.cancel()
             del self.listeners[request]
 
     async def watch(self) -> dict:
@@ -277,6 +280,8 @@ class Kernel:
     def interrupt(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)
+        # A kernel that awaits something notes the signal, but acts on it only when something comes.
+        self.client.kernel_info()
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -417,24 +422,28 @@ class Server:
         work, stopped = self.begin(kernel.execute(cell.code, output)), self.begin(cell.stopped.wait())
         await asyncio.wait({work, kernel.dead, stopped}, timeout=cell.timeout, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        reason = None
         if not work.done() and not kernel.dead.done():
             cell.stop("timeout")
-            await self.stop(cell, kernel, work)
+            reason = cell.reason
+            await self.stop(reason, kernel, work)
         answer = {**output.told(), "duration": time.monotonic() - began, "cells": kernel.cells, "lost": lost}
+        answer.update(stopped=reason, death=None)
         if work.done():
-            ok = work.result()["status"] == "ok"
-            status = "ok" if ok else "interrupted" if cell.reason else "error"
-            return {**answer, "status": status, "stopped": None if ok else cell.reason, "death": None}
+            reply = work.result()
+            ended = "ok" if reply["status"] == "ok" else "error"
+            answer["cells"] = reply.get("execution_count", kernel.cells)
+            return {**answer, "status": "interrupted" if reason else ended}
         work.cancel()
         self.drop()
         self.warm()
-        if cell.reason:
-            return {**answer, "status": "killed", "stopped": cell.reason, "death": None}
-        return {**answer, "status": "died", "stopped": None, "death": kernel.dead.result()}
+        if reason:
+            return {**answer, "status": "killed"}
+        return {**answer, "status": "died", "death": kernel.dead.result()}
 
-    async def stop(self, cell: Cell, kernel: Kernel, work: asyncio.Task) -> None:
+    async def stop(self, reason: str | None, kernel: Kernel, work: asyncio.Task) -> None:
         """Have a cell end, and its kernel too if it takes that."""
-        for _ in range(0 if cell.reason == "restart" else INTERRUPTS):
+        for _ in range(0 if reason == "restart" else INTERRUPTS):
             kernel.interrupt()
             await asyncio.wait({work, kernel.dead}, timeout=INTERRUPT_EVERY, return_when=asyncio.FIRST_COMPLETED)
             if work.done() or kernel.dead.done():
