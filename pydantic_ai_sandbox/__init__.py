@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .channel.answers import Usage
-from .console import ConsoleToolset, create_console_toolset
+from .console import ConsoleToolset, PythonToolset, create_console_toolset
 from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
 from .errors import (
@@ -13,6 +13,8 @@ from .errors import (
     EngineError,
     EngineUnavailableError,
     ImageBuildError,
+    InterpreterError,
+    InterpreterMissingError,
     InvalidUserIdError,
     QuotaExceededError,
     ResourceExhaustedError,
@@ -20,8 +22,10 @@ from .errors import (
     SandboxError,
     SpecMismatchError,
 )
+from .interpreter import CellError, CellResult, Interpreter, InterpreterState, KernelDeath
 from .protocols import (
     BoundedText,
+    ByteStream,
     CauseOfDeath,
     CommandStream,
     Edit,
@@ -34,6 +38,7 @@ from .protocols import (
     JobInfo,
     JobOutput,
     OutputChunk,
+    SupportsDial,
     SupportsEdit,
     SupportsExecution,
     SupportsGlob,
@@ -54,8 +59,11 @@ from .spec import ResourceLimits, RuntimeConfig
 __all__ = (
     "BoundedText",
     "BuildProgress",
+    "ByteStream",
     "CapacityError",
     "CauseOfDeath",
+    "CellError",
+    "CellResult",
     "ChannelError",
     "Checkpoint",
     "CommandStream",
@@ -74,11 +82,17 @@ __all__ = (
     "GrepLine",
     "GrepResult",
     "ImageBuildError",
+    "Interpreter",
+    "InterpreterError",
+    "InterpreterMissingError",
+    "InterpreterState",
     "InvalidUserIdError",
     "Job",
     "JobInfo",
     "JobOutput",
+    "KernelDeath",
     "OutputChunk",
+    "PythonToolset",
     "QuotaExceededError",
     "ResourceExhaustedError",
     "ResourceLimits",
@@ -91,6 +105,7 @@ __all__ = (
     "SessionManager",
     "SpecMismatchError",
     "StorageUsage",
+    "SupportsDial",
     "SupportsEdit",
     "SupportsExecution",
     "SupportsGlob",

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from pydantic_ai.workspaces import CommandResult, SupportsCommands, SupportsFilesystem
@@ -21,7 +21,10 @@ from ..protocols import ByteStream, SupportsDial
 from .answers import Answers, cell_result, interpreter_state, well_formed
 from .cells import CellResult, InterpreterState
 
-__all__ = ("Interpreter",)
+__all__ = ("DEFAULT_NAME", "Interpreter", "check_name")
+
+DEFAULT_NAME = "default"
+"""The interpreter of a workspace that has only one."""
 
 _PROTOCOL = 1
 """Part of the socket's name, so that workers of two versions of this package never meet at one."""
@@ -43,6 +46,11 @@ _TURN_WITHIN = 3600.0
 """Seconds that a cell waits for those before it."""
 _GRACE = 30.0
 """Seconds from a cell's timeout to the answer: its interruption, or its kernel's end, lies between."""
+
+
+@runtime_checkable
+class _Home(SupportsDial, SupportsCommands, SupportsFilesystem, Protocol):
+    """What a workspace has to be for an interpreter to live in it."""
 
 
 class Interpreter:
@@ -67,20 +75,15 @@ class Interpreter:
         self,
         workspace: SupportsDial,
         *,
-        name: str = "default",
+        name: str = DEFAULT_NAME,
         python: str = "python3",
         env: Mapping[str, str] | None = None,
     ) -> None:
-        if not isinstance(workspace, SupportsDial):
-            raise TypeError(f"`{type(workspace).__name__}` has no `dial`, by which an interpreter is reached")
-        if not isinstance(workspace, SupportsCommands) or not isinstance(workspace, SupportsFilesystem):
-            raise TypeError(f"`{type(workspace).__name__}` does not run commands or has no files")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"an interpreter's name consists of letters, digits, '_', '.' and '-', got {name!r}")
+        if not isinstance(workspace, _Home):
+            raise TypeError(f"a `{type(workspace).__name__}` cannot be connected to, runs no commands, or has no files")
+        check_name(name)
         self.name = name
-        self._dialled: SupportsDial = workspace
-        self._commands: SupportsCommands = workspace
-        self._files: SupportsFilesystem = workspace
+        self._workspace = workspace
         self._python = python
         self._env = dict(env or {})
         self._address = f"@pydantic-ai-sandbox-interpreter-{_PROTOCOL}-{name}"
@@ -144,7 +147,7 @@ class Interpreter:
     async def _asked(self, operation: str) -> dict[str, Any] | None:
         """The answer to a question, or `None` where there is nobody to ask."""
         try:
-            async with self._dialled.dial(self._address) as stream:
+            async with self._workspace.dial(self._address) as stream:
                 return await (await _ask(stream, {"op": operation})).next(_ANSWER_WITHIN)
         except ConnectionRefusedError:
             return None
@@ -154,7 +157,7 @@ class Interpreter:
         """Ask something that takes a kernel, which is started if there is none."""
         async with AsyncExitStack() as stack:
             try:
-                stream = await stack.enter_async_context(self._dialled.dial(self._address))
+                stream = await stack.enter_async_context(self._workspace.dial(self._address))
             except ConnectionRefusedError:
                 await self._start()
                 stream = await self._dial_started(stack)
@@ -162,7 +165,7 @@ class Interpreter:
 
     async def _dial_started(self, stack: AsyncExitStack) -> ByteStream:
         try:
-            return await stack.enter_async_context(self._dialled.dial(self._address))
+            return await stack.enter_async_context(self._workspace.dial(self._address))
         except ConnectionRefusedError:
             raise InterpreterError("the interpreter ended as soon as it was started") from None
 
@@ -170,10 +173,20 @@ class Interpreter:
         """Start what serves the kernel, unless somebody else just did."""
         program = _program()
         path = f"/tmp/pydantic-ai-sandbox/interpreter-{sha256(program).hexdigest()[:16]}.py"  # noqa: S108 — in the sandbox
-        await self._files.write_bytes(path, program)
-        result = await self._commands.run([self._python, path, self._address], env=self._env, timeout=_START_WITHIN)
+        await self._workspace.write_bytes(path, program)
+        result = await self._workspace.run([self._python, path, self._address], env=self._env, timeout=_START_WITHIN)
         if result.exit_code:
             raise _start_error(self._python, result)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no interpreter can have.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"an interpreter's name is up to 48 letters, digits, '_', '.' and '-', got {name!r}")
 
 
 async def _ask(stream: ByteStream, request: Mapping[str, Any]) -> Answers:
@@ -198,4 +211,4 @@ def _start_error(python: str, result: CommandResult) -> InterpreterError:
 @cache
 def _program() -> bytes:
     """What runs in the sandbox."""
-    return files(__package__).joinpath("inside/serve.py").read_bytes()
+    return Path(__file__).with_name("inside").joinpath("serve.py").read_bytes()

@@ -1,5 +1,7 @@
-"""Images that a cell displayed: whether they are what they claim, since a model's provider refuses a request with one
-that is not, and with it the whole conversation."""
+"""Images that a cell displayed: whether they are what they claim.
+
+A model's provider refuses a request with an image that is none, and with it the whole conversation.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def _is_png(data: bytes) -> bool:
         end = at + 12 + length
         if end > len(data) or zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             return False
-        if view[at + 4 : at + 8] == b"IEND":
+        if bytes(view[at + 4 : at + 8]) == b"IEND":
             return end == len(data)
         at = end
     return False

@@ -32,7 +32,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import IO
 
 MISSING = 3
 """Exit status for a Python without ipykernel."""
@@ -138,12 +140,12 @@ class Output:
 class Complaints:
     """The last that a process wrote to its own standard error, read for as long as it is open."""
 
-    def __init__(self, pipe) -> None:
+    def __init__(self, pipe: IO[bytes]) -> None:
         self.text = b""
         self.reader = threading.Thread(target=self.read, args=(pipe,), daemon=True)
         self.reader.start()
 
-    def read(self, pipe) -> None:
+    def read(self, pipe: IO[bytes]) -> None:
         while piece := os.read(pipe.fileno(), 65536):
             self.text = (self.text + piece)[-MOST_MESSAGE:]
 
@@ -263,7 +265,7 @@ class Kernel:
 
     async def watch(self) -> dict:
         """How it ended, when it has."""
-        while self.process.poll() is None:
+        while self.process.poll() is None:  # noqa: ASYNC110 — a process is no event
             await asyncio.sleep(GLANCE)
         # What it published before it died is still on the way.
         await asyncio.sleep(2 * GLANCE)
@@ -298,6 +300,7 @@ class Kernel:
 
 
 def signal_name(number: int) -> str:
+    """`SIGSEGV`; real-time signals have no name."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -363,7 +366,7 @@ class Server:
             await writer.drain()
             writer.close()
 
-    async def answer(self, request: dict, reader: asyncio.StreamReader, say) -> dict:
+    async def answer(self, request: dict, reader: asyncio.StreamReader, say: Callable[[dict], None]) -> dict:
         operation = request["op"]
         if operation == "execute":
             cell = Cell(str(request["code"]), float(request["timeout"]))
@@ -387,7 +390,7 @@ class Server:
             return {}
         raise ValueError(operation)
 
-    def begin(self, coroutine) -> asyncio.Task:
+    def begin(self, coroutine: Coroutine) -> asyncio.Task:
         task = asyncio.ensure_future(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -400,7 +403,7 @@ class Server:
             return "starting"
         return "idle" if self.kernel is not None and not self.kernel.dead.done() else "dead"
 
-    async def execute(self, cell: Cell, say) -> dict:
+    async def execute(self, cell: Cell, say: Callable[[dict], None]) -> dict:
         self.queued += 1
         say({"event": "queued"})
         async with self.turn:
@@ -520,6 +523,7 @@ def detach() -> None:
 
 
 def main(name: str) -> int:
+    """Serve under that name, unless somebody does; the exit status."""
     for module in ("ipykernel", "jupyter_client"):
         if importlib.util.find_spec(module) is None:
             print(f"{sys.executable} has no {module}", file=sys.stderr)
