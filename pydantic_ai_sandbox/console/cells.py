@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..interpreter import CellError, CellResult, KernelDeath
 from ..protocols import BoundedText
-from .text import clip, count, duration, inline, shares, status
+from .text import clip, count, duration, inline, shares, size, status
 
 __all__ = ("cell", "restarted", "traceback")
 
@@ -103,7 +103,7 @@ def _death(death: KernelDeath | None) -> str:
     if death is None:
         return "died"
     if death.out_of_memory:
-        return "killed: out of memory"
+        return "killed: out of memory" + (f": {size(death.memory_limit)}" if death.memory_limit else "")
     return f"killed by {inline(death.signal, 40)}" if death.signal else f"Python exited with {death.exit_code}"
 
 

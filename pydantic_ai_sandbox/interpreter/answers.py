@@ -177,4 +177,5 @@ def _death(value: Any) -> KernelDeath | None:
         exit_code=_count(value["exit_code"]),
         signal=None if signal is None else _text(signal, 40),
         out_of_memory=bool(value["out_of_memory"]),
+        memory_limit=_count(value["memory_limit"]),
     )

@@ -40,6 +40,8 @@ class KernelDeath:
     """Name of the signal that killed it (`"SIGSEGV"`)."""
     out_of_memory: bool = False
     """Whether it was killed because the sandbox had no memory left."""
+    memory_limit: int = 0
+    """Bytes that the sandbox may use, 0 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)

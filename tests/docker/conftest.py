@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, SessionManager
+from tests.datascience import DATASCIENCE
 from tests.docker.busybox import ensure_busybox_image, ensure_scratch_image
 
 Transport = Literal["socket", "exec"]
@@ -61,6 +62,12 @@ def make_sandbox(engine: DockerEngine) -> Generator[Callable[..., DockerSandbox]
     yield make
     for sandbox in made:
         sandbox.stop()
+
+
+@pytest.fixture
+def make_python(make_sandbox: Callable[..., DockerSandbox]) -> Callable[..., DockerSandbox]:
+    """Builds sandboxes that an interpreter can live in."""
+    return functools.partial(make_sandbox, **DATASCIENCE)
 
 
 @pytest.fixture

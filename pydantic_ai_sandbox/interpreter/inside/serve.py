@@ -184,7 +184,11 @@ class Kernel:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a signal to its group reaches what a cell started, and not us
-            env={**os.environ, "JPY_PARENT_PID": str(os.getpid())},  # it ends when we do
+            env={
+                **os.environ,
+                "JPY_PARENT_PID": str(os.getpid()),  # it ends when we do
+                "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # open figures are displayed after a cell
+            },
         )
         self.complaints = Complaints(self.process.stderr)
         self.dead = asyncio.create_task(self.watch())
@@ -277,6 +281,7 @@ class Kernel:
             "signal": signal_name(-code) if code < 0 else None,
             "exit_code": code if code >= 0 else 128 - code,
             "out_of_memory": code == -signal.SIGKILL and oom_kills() > self.oom_kills,
+            "memory_limit": counter("memory.max", "memory.limit_in_bytes"),
         }
 
     def interrupt(self) -> None:
@@ -308,13 +313,17 @@ def signal_name(number: int) -> str:
 
 
 def oom_kills() -> int:
-    """How often the kernel of the system has killed something in this container for memory."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+    """How often the system has killed something in this container for memory."""
+    return counter("memory.events", "memory.oom_control", "oom_kill ")
+
+
+def counter(name: str, old_name: str, key: str = "") -> int:
+    """A number that the container's control group knows, by its name in version 2 or in version 1; 0 if there is none."""
+    for path in ("/sys/fs/cgroup/" + name, "/sys/fs/cgroup/memory/" + old_name):
         with suppress(OSError, ValueError), open(path) as file:
             for line in file:
-                word, _, number = line.partition(" ")
-                if word == "oom_kill":
-                    return int(number)
+                if line.startswith(key):
+                    return int(line[len(key) :])
     return 0
 
 
