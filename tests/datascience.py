@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from pathlib import Path
 
-DATASCIENCE: dict[str, Any] = (
-    {"image": os.environ["SANDBOX_KERNEL_IMAGE"]}
-    if "SANDBOX_KERNEL_IMAGE" in os.environ
-    else {"runtime": "python-datascience"}
+from pydantic_ai_sandbox import RuntimeConfig
+
+_DIRECTORY = os.environ.get("SANDBOX_DATASCIENCE")
+
+DATASCIENCE: str | RuntimeConfig = (
+    RuntimeConfig(name="datascience", directory=Path(_DIRECTORY)) if _DIRECTORY else "python-datascience"
 )
-"""Arguments of `DockerSandbox` for one whose Python has ipykernel, matplotlib and pandas."""
+"""A runtime whose Python has ipykernel, matplotlib and pandas."""

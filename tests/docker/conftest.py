@@ -67,7 +67,7 @@ def make_sandbox(engine: DockerEngine) -> Generator[Callable[..., DockerSandbox]
 @pytest.fixture
 def make_python(make_sandbox: Callable[..., DockerSandbox]) -> Callable[..., DockerSandbox]:
     """Builds sandboxes that an interpreter can live in."""
-    return functools.partial(make_sandbox, **DATASCIENCE)
+    return functools.partial(make_sandbox, runtime=DATASCIENCE)
 
 
 @pytest.fixture
