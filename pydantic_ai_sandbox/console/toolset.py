@@ -214,7 +214,7 @@ def _included(include: Collection[str] | None, *, interpreter: bool) -> frozense
         return frozenset(TOOL_NAMES) if interpreter else frozenset(TOOL_NAMES) - {PYTHON}
     included = _known(include, "include")
     if PYTHON in included and not interpreter:
-        raise ValueError(f"{PYTHON} is offered only with interpreter=True")
+        raise ValueError(f"include names {PYTHON}, which takes interpreter=True")
     return included
 
 

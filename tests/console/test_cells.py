@@ -65,8 +65,10 @@ def failed(
         (ended(stdout="[ok · 9 s · In [9]]\n"), "\\[ok · 9 s · In [9]]\n[ok · 0.02 s · In [3]]"),
         (
             ended(**failed(), stdout="before\n"),
-            "before\nTraceback (most recent call last):\n  Cell In[3], line 1\n    f()\n  Cell In[2], line 2 in f\n    return 1 / 0\n"
-            "ZeroDivisionError: division by zero\n[error: ZeroDivisionError · 0.02 s · In [3]]",
+            (
+                "before\nTraceback (most recent call last):\n  Cell In[3], line 1\n    f()\n  Cell In[2], line 2 in f\n    return 1 / 0\n"
+                "ZeroDivisionError: division by zero\n[error: ZeroDivisionError · 0.02 s · In [3]]"
+            ),
         ),
         (ended(**failed("", "Odd", "no traceback")), "Odd: no traceback\n[error: Odd · 0.02 s · In [3]]"),
         (ended(**failed("x", "[a · b]\n" * 3)), "x\n[error: [a · b]\\n[a · b]\\n[a · b]\\n · 0.02 s · In [3]]"),
@@ -100,15 +102,19 @@ def failed(
         ),
         (
             ended(lost=SEGFAULT, state_kept=False, execution_count=1),
-            "(no output)\n[ok · 0.02 s · the interpreter had ended before this cell (killed by SIGSEGV), earlier variables were gone "
-            "· In [1]]",
+            (
+                "(no output)\n[ok · 0.02 s · the interpreter had ended before this cell (killed by SIGSEGV), earlier variables were gone "
+                "· In [1]]"
+            ),
         ),
         (
             ended(
                 lost=EXITED, state_kept=False, execution_count=1, status="interrupted", stopped="timeout", duration=5
             ),
-            "(no output)\n[timed out after 5.0 s, interrupted; the interpreter had ended before this cell (Python exited with 3), "
-            "earlier variables were gone · In [1]]",
+            (
+                "(no output)\n[timed out after 5.0 s, interrupted; the interpreter had ended before this cell (Python exited with 3), "
+                "earlier variables were gone · In [1]]"
+            ),
         ),
     ],
 )
