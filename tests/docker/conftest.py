@@ -10,7 +10,6 @@ from typing import Any, Literal
 import pytest
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, SessionManager
-from tests.datascience import DATASCIENCE
 from tests.docker.busybox import ensure_busybox_image, ensure_scratch_image
 
 Transport = Literal["socket", "exec"]
@@ -67,7 +66,7 @@ def make_sandbox(engine: DockerEngine) -> Generator[Callable[..., DockerSandbox]
 @pytest.fixture
 def make_python(make_sandbox: Callable[..., DockerSandbox]) -> Callable[..., DockerSandbox]:
     """Builds sandboxes that an interpreter can live in."""
-    return functools.partial(make_sandbox, runtime=DATASCIENCE)
+    return functools.partial(make_sandbox, runtime="python-datascience")
 
 
 @pytest.fixture

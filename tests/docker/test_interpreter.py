@@ -20,7 +20,6 @@ from pydantic_ai_sandbox import (
     InterpreterMissingError,
     SessionManager,
 )
-from tests.datascience import DATASCIENCE
 from tests.docker.conftest import IDLE
 
 pytestmark = pytest.mark.docker
@@ -115,7 +114,7 @@ async def test_another_process_finds_the_kernel_with_its_state(python: DockerSan
 
 
 async def test_a_session_that_was_replaced_has_a_new_interpreter(managers: Callable[..., SessionManager]) -> None:
-    manager = managers(default_runtime=DATASCIENCE)
+    manager = managers(default_runtime="python-datascience")
     sandbox = await manager.get_or_create("alice")
     interpreter = Interpreter(sandbox)
     await interpreter.run("x = 1")
@@ -256,13 +255,12 @@ async def test_python_that_exits_and_python_that_is_killed_while_idle_are_told(i
 FLOODED = """
 import asyncio, json, resource
 from pydantic_ai_sandbox import DockerSandbox, Interpreter
-from tests.datascience import DATASCIENCE
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 async def main():
-    async with DockerSandbox(DATASCIENCE, idle_timeout=90) as sandbox:
+    async with DockerSandbox("python-datascience", idle_timeout=90) as sandbox:
         interpreter = Interpreter(sandbox)
         await interpreter.run("line = 'x' * 99 + chr(10)")
         before = peak()
