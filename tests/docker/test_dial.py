@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
@@ -157,3 +158,15 @@ async def test_a_connection_of_a_sandbox_that_goes_says_that_it_is_gone(sandbox:
         async with sandbox.dial("/tmp/s") as stream:
             await sandbox.destroy()
             await stream.read()
+
+
+async def test_the_runners_own_socket_leads_no_further_than_from_within(
+    make_sandbox: Callable[..., DockerSandbox],
+) -> None:
+    # Its places for backends are not to be had by going through it.
+    sandbox = make_sandbox()
+    async with AsyncExitStack() as stack:
+        for _ in range(80):
+            await stack.enter_async_context(sandbox.dial("@pydantic-ai-sandbox"))
+        other = make_sandbox(ref=sandbox.ref)
+        assert (await other.run(["echo", "welcome"])).stdout == "welcome\n"

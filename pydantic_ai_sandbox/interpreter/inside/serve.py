@@ -30,11 +30,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import IO
 
 MISSING = 3
 """Exit status for a Python without ipykernel."""
@@ -47,13 +45,17 @@ MOST_MESSAGE = 4096
 MOST_IMAGES = 8
 LARGEST_IMAGE = 5_000_000
 """Characters of an image in base64; models' providers refuse larger ones."""
+ALL_IMAGES = 12_000_000
+"""Characters of all images of a cell together."""
 
 START_WITHIN = 60.0
 INTERRUPTS = 3
 """How often a cell is asked to stop, `INTERRUPT_EVERY` seconds apart, before its kernel is killed."""
 INTERRUPT_EVERY = 1.0
-LATE = 1.0
-"""Seconds that a kernel may take from its reply to its last output, or the other way round."""
+LATE = 5.0
+"""Seconds without output after a kernel's reply, after which no more is waited for."""
+NO_REPLY = 1.0
+"""Seconds after a cell's last output for its reply, which a cancelled `await` never gets."""
 GLANCE = 0.05
 """Seconds between two looks whether the kernel still lives."""
 
@@ -99,8 +101,11 @@ class Output:
         self.images: list = []
         self.images_omitted = 0
         self.error = None
+        self.taken = 0
+        """How often something came."""
 
     def take(self, kind: str, content: dict) -> None:
+        self.taken += 1
         if kind == "stream":
             (self.stderr if content["name"] == "stderr" else self.stdout).add(content["text"])
         elif kind == "execute_result":
@@ -121,10 +126,14 @@ class Output:
         media_type = next((each for each in IMAGES if isinstance(data.get(each), str)), None)
         if media_type is None:
             text.add(str(data.get("text/plain", "")).rstrip("\n") + "\n")
-        elif len(self.images) < MOST_IMAGES and len(data[media_type]) <= LARGEST_IMAGE:
+        elif self.has_room(len(data[media_type])):
             self.images.append({"type": media_type, "data": data[media_type]})
         else:
             self.images_omitted += 1
+
+    def has_room(self, size: int) -> bool:
+        held = sum(len(image["data"]) for image in self.images)
+        return len(self.images) < MOST_IMAGES and size <= LARGEST_IMAGE and held + size <= ALL_IMAGES
 
     def told(self) -> dict:
         return {
@@ -135,23 +144,6 @@ class Output:
             "images_omitted": self.images_omitted,
             "error": self.error,
         }
-
-
-class Complaints:
-    """The last that a process wrote to its own standard error, read for as long as it is open."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self.text = b""
-        self.reader = threading.Thread(target=self.read, args=(pipe,), daemon=True)
-        self.reader.start()
-
-    def read(self, pipe: IO[bytes]) -> None:
-        while piece := os.read(pipe.fileno(), 65536):
-            self.text = (self.text + piece)[-MOST_MESSAGE:]
-
-    def last(self) -> str:
-        self.reader.join(0.2)
-        return self.text.decode("utf-8", "replace")
 
 
 class FailureError(Exception):
@@ -178,19 +170,20 @@ class Kernel:
         self.file = path + ".json"
         with open(self.file, "w") as file:
             json.dump(self.connection, file)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ipykernel_launcher", "-f", self.file, *KERNEL_ARGUMENTS],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a signal to its group reaches what a cell started, and not us
-            env={
-                **os.environ,
-                "JPY_PARENT_PID": str(os.getpid()),  # it ends when we do
-                "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # open figures are displayed after a cell
-            },
-        )
-        self.complaints = Complaints(self.process.stderr)
+        self.complaints = path + ".log"
+        with open(self.complaints, "wb") as complaints:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ipykernel_launcher", "-f", self.file, *KERNEL_ARGUMENTS],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,  # until the kernel is up; then all that is printed is published
+                start_new_session=True,  # a signal to its group reaches what a cell started, and not us
+                env={
+                    **os.environ,
+                    "JPY_PARENT_PID": str(os.getpid()),  # it ends when we do
+                    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # open figures are displayed after a cell
+                },
+            )
         self.dead = asyncio.create_task(self.watch())
 
     async def connect(self) -> None:
@@ -211,8 +204,13 @@ class Kernel:
         if not ready.done():
             ready.cancel()
             why = "ended at once" if self.dead.done() else f"did not answer within {START_WITHIN:g} s"
-            self.kill()
-            raise FailureError(f"the kernel {why}: {self.complaints.last()}")
+            said = self.last_complaint()
+            self.close()
+            raise FailureError(f"the kernel {why}: {said}")
+
+    def last_complaint(self) -> str:
+        with open(self.complaints, "rb") as file:
+            return file.read()[-MOST_MESSAGE:].decode("utf-8", "replace")
 
     async def greet(self) -> None:
         """Ask until it answers, and until what it publishes reaches us too."""
@@ -258,9 +256,14 @@ class Kernel:
         self.listeners[request] = take
         replied, rested = asyncio.ensure_future(self.reply(request)), asyncio.ensure_future(idle.wait())
         try:
-            # Its last output comes a little after its reply; and after a cancelled `await` there is none.
             await asyncio.wait({replied, rested}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({replied, rested}, timeout=LATE)
+            if rested.done():
+                await asyncio.wait({replied}, timeout=NO_REPLY)
+            # Much output may still be on its way.
+            before = -1
+            while not rested.done() and before < output.taken:
+                before = output.taken
+                await asyncio.wait({rested}, timeout=LATE)
             return replied.result() if replied.done() else {"status": "error" if output.error else "ok"}
         finally:
             replied.cancel()
@@ -369,8 +372,8 @@ class Server:
             say(await self.answer(json.loads(await reader.readline()), reader, say))
         except FailureError as error:
             say({"failure": str(error)})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            say({"failure": f"the request makes no sense: {error!r}"})
+        except Exception as error:  # noqa: BLE001 — whatever it was, nobody else would tell who waits
+            say({"failure": repr(error)})
         with suppress(OSError):
             await writer.drain()
             writer.close()
