@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .channel.answers import Usage
+from .checks import Check, SelfCheck, self_check
 from .console import ConsoleToolset, create_console_toolset
 from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
@@ -14,11 +15,13 @@ from .errors import (
     EngineUnavailableError,
     ImageBuildError,
     InvalidUserIdError,
+    OCIRuntimeError,
     QuotaExceededError,
     ResourceExhaustedError,
     RuntimeNotFoundError,
     SandboxError,
     SpecMismatchError,
+    UnsafeMountError,
 )
 from .protocols import (
     BoundedText,
@@ -57,6 +60,7 @@ __all__ = (
     "CapacityError",
     "CauseOfDeath",
     "ChannelError",
+    "Check",
     "Checkpoint",
     "CommandStream",
     "ConsoleToolset",
@@ -78,6 +82,7 @@ __all__ = (
     "Job",
     "JobInfo",
     "JobOutput",
+    "OCIRuntimeError",
     "OutputChunk",
     "QuotaExceededError",
     "ResourceExhaustedError",
@@ -87,6 +92,7 @@ __all__ = (
     "RuntimeNotFoundError",
     "Sandbox",
     "SandboxError",
+    "SelfCheck",
     "Session",
     "SessionManager",
     "SpecMismatchError",
@@ -100,10 +106,12 @@ __all__ = (
     "SupportsTextRange",
     "SupportsVersionedWrite",
     "TextRange",
+    "UnsafeMountError",
     "Usage",
     "UserSandbox",
     "Waiting",
     "Written",
     "create_console_toolset",
     "run_once",
+    "self_check",
 )
