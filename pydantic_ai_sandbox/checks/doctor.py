@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic_ai.workspaces import WorkspaceUnavailableError
+
 from ..engines.base import Progress
 from ..engines.docker import DockerEngine
 from ..engines.docker.facts import DaemonFacts, ImageFacts, daemon_facts, image_facts
@@ -22,6 +24,9 @@ __all__ = ("Examination", "examine")
 
 _LIMITS = ResourceLimits.model_validate({"memory": "128MiB", "pids": 64, "cpus": 0.5, "workspace": "16MiB"})
 """Small, so that running into them takes moments."""
+
+_LIMITS_OF_ANOTHER_RUNTIME = ResourceLimits.model_validate({"memory": "512MiB", "cpus": 0.5, "workspace": "16MiB"})
+"""For OCI runtimes whose own threads and memory count towards a sandbox's, as gVisor's do."""
 
 _IDLE = 120
 """Seconds after which the sandbox that is examined ends itself, if nobody lives to remove it."""
@@ -78,7 +83,7 @@ def _daemon(facts: DaemonFacts) -> Check:
 async def _sandbox(what: Examination, facts: DaemonFacts) -> AsyncGenerator[Check]:
     sandbox = DockerSandbox(
         image=what.image,
-        limits=_LIMITS,
+        limits=_LIMITS_OF_ANOTHER_RUNTIME if what.oci_runtime else _LIMITS,
         idle_timeout=_IDLE,
         oci_runtime=what.oci_runtime,
         engine=what.engine,
@@ -90,19 +95,28 @@ async def _sandbox(what: Examination, facts: DaemonFacts) -> AsyncGenerator[Chec
             await sandbox.start()
         except (EngineUnavailableError, ImageBuildError, RuntimeNotFoundError):
             raise
-        except SandboxError as error:
+        except (SandboxError, WorkspaceUnavailableError) as error:
             yield _did_not_start(error, what.oci_runtime)
             return
         yield _started(what.oci_runtime, time.monotonic() - started)
         assert sandbox.info is not None
         yield _image(image_facts(what.engine.api(), sandbox.info.spec.image))
-        for check in (await self_check(sandbox, exhaust=True, addresses=_of_host(facts))).checks:
+        for check in await _inside(sandbox, facts):
             yield check
     finally:
         await sandbox.aclose()
 
 
-def _did_not_start(error: SandboxError, oci_runtime: str | None) -> Check:
+async def _inside(sandbox: DockerSandbox, facts: DaemonFacts) -> tuple[Check, ...]:
+    try:
+        return (await self_check(sandbox, exhaust=True, addresses=_of_host(facts))).checks
+    except EngineUnavailableError:
+        raise
+    except (SandboxError, WorkspaceUnavailableError) as error:
+        return (Check(name="sandbox", verdict="fail", seen=f"it ended while it was examined: {printable(str(error))}"),)
+
+
+def _did_not_start(error: Exception, oci_runtime: str | None) -> Check:
     remedy = "name one that the daemon knows, or install it" if isinstance(error, OCIRuntimeError) else ""
     name = "OCI runtime" if oci_runtime else "start"
     return Check(name=name, verdict="fail", seen=printable(str(error)), remedy=remedy)

@@ -47,6 +47,8 @@ class Facts:
     """Installing a filter of system calls, which needs `no_new_privs`."""
     root: int | None
     """Creating a file in `/`."""
+    root_read_only: bool
+    """Whether the kernel says that `/` is mounted read-only."""
     uid_map: tuple[int, ...]
     """The first line of the user namespace's map."""
     interfaces: tuple[str, ...]
@@ -123,6 +125,7 @@ def _facts(found: Mapping[str, Any]) -> Facts:
         powers=_results(found["powers"]),
         filter=_result(found["filter"]),
         root=_result(found["root"]),
+        root_read_only=bool(found["root_read_only"]),
         uid_map=tuple(int(number) for number in found["uid_map"]),
         interfaces=tuple(printable(_text(name)) for name in found["interfaces"]),
         routes=_results(found["routes"]),

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Coroutine
+from typing import Any
 
+from pydantic_ai.workspaces import WorkspaceUnavailableError
+
+from ..errors import EngineUnavailableError, SandboxError
 from ..protocols import CauseOfDeath, Execution
 from ..sandbox import Sandbox
 from ..spec import ContainerSpec, readable_size
@@ -84,12 +89,37 @@ async def limits_by_exhaustion(sandbox: Sandbox, spec: ContainerSpec, processors
     """Try to get more of everything than the limits allow; what else runs there may suffer.
 
     Raises:
-        SandboxError: The sandbox cannot be used.
+        EngineUnavailableError: The engine does not answer.
     """
-    return (
-        await _memory(sandbox, spec),
-        await _processes(sandbox, spec),
-        await _processor_time(sandbox, spec, processors),
+    # The gentlest first: a runtime whose own processes count towards the limits may end with the whole sandbox.
+    tries: dict[str, Coroutine[Any, Any, Check]] = {
+        "processor limit": _processor_time(sandbox, spec, processors),
+        "memory limit": _memory(sandbox, spec),
+        "process limit": _processes(sandbox, spec),
+    }
+    checks: dict[str, Check] = {}
+    gone = False
+    for name, attempt in tries.items():
+        if gone:
+            attempt.close()
+            checks[name] = Check(name=name, verdict="skipped", seen="the sandbox has ended")
+            continue
+        try:
+            checks[name] = await attempt
+        except EngineUnavailableError:
+            raise
+        except (WorkspaceUnavailableError, SandboxError) as error:
+            gone = True
+            checks[name] = _took_all(name, error)
+    return tuple(checks[name] for name in LIMITS)
+
+
+def _took_all(name: str, error: Exception) -> Check:
+    return Check(
+        name=name,
+        verdict="warn",
+        seen=f"running into it ended the whole sandbox, not only what ran into it: {printable(str(error))}",
+        remedy="raise the limit, or take the engine's default OCI runtime, if sandboxes must outlive it",
     )
 
 
@@ -179,6 +209,10 @@ async def _processor_time(sandbox: Sandbox, spec: ContainerSpec, processors: int
     seen = f"{burnt / _BURNT:.2f} processors were had, {cpus:g} are allowed"
     if throttled > 0:
         return Check(name=name, verdict="ok", seen=f"{seen}; the kernel made it wait {throttled:.0f} times")
+    if throttled < 0:
+        return Check(
+            name=name, verdict="skipped", seen=f"{seen}, by the accounts of a kernel that does not say who waits"
+        )
     if burnt > 1.3 * cpus * _BURNT:
         return _no_limit(name, seen)
     return Check(name=name, verdict="skipped", seen=f"{seen}; the machine is too busy to tell")

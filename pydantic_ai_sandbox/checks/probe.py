@@ -220,6 +220,7 @@ def main(instructions: dict[str, object]) -> dict[str, object]:
         },
         "filter": attempt(filter_system_calls),
         "root": attempt(write_into_root),
+        "root_read_only": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
         "uid_map": read("/proc/self/uid_map").split()[:3],
         "interfaces": interfaces(),
         "routes": routes,

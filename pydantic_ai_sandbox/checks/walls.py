@@ -48,14 +48,21 @@ def _user(facts: Facts, spec: ContainerSpec) -> _Finding:
 
 
 def _capabilities(facts: Facts, spec: ContainerSpec) -> _Finding:
-    held = {name: _number(facts.status.get(name)) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")}
+    # gVisor's kernel has no ambient set.
+    sets = ("CapPrm", "CapEff", "CapBnd", *(() if facts.gvisor else ("CapAmb",)))
+    held = {name: _number(facts.status.get(name)) for name in sets}
     worked = sorted(name for name, result in facts.powers.items() if result == 0)
-    # A user who is not root can become nobody else; root may become itself.
     if not worked and not any(held.values()):
         return "ok", "no capability is held or can be; chown, mknod, raw sockets and setuid are refused", ""
     seen = ", ".join(
         [*(f"{name} {value:x}" for name, value in held.items() if value), *(f"{name} works" for name in worked)]
     )
+    if facts.gvisor and worked == ["mknod"] and not any(held.values()):
+        return (
+            "warn",
+            "no capability is held, but gVisor's kernel lets anybody make devices, of those that it has itself",
+            "",
+        )
     if spec.extra_caps:
         return "warn", f"{seen}, as extra_caps={spec.extra_caps!r} asks", "leave extra_caps out"
     return "fail", seen, _RECREATE
@@ -114,6 +121,9 @@ def _user_namespaces(facts: Facts, spec: ContainerSpec) -> _Finding:
 def _root_file_system(facts: Facts, spec: ContainerSpec) -> _Finding:
     if facts.root == errno.EROFS:
         return "ok", "read-only", ""
+    if facts.root == errno.EACCES and facts.root_read_only:
+        # A kernel may look at the user's rights first.
+        return "ok", "not writable for this user, and by the kernel's word read-only", ""
     if spec.persistent:
         return "warn", "can be written to, as persistent=True asks", "leave persistent out"
     if facts.root is None:

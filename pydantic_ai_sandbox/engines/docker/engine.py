@@ -79,6 +79,7 @@ class DockerEngine:
         self._runner_volumes: dict[str, RunnerVolume] = {}
         self._architectures: dict[str, str] = {}
         self._pids: dict[str, int] = {}
+        self._oci_runtimes: dict[str, str] = {}
 
     @staticmethod
     def default() -> DockerEngine:
@@ -147,6 +148,8 @@ class DockerEngine:
                     time.sleep(0.02)
                 else:
                     break
+            if spec.oci_runtime is not None:
+                self._oci_runtimes[id] = spec.oci_runtime
             if spec.persistent:
                 self.api().put_archive(id, "/", home_and_workspace(spec))
         return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created", labels=dict(labels)), True
@@ -223,8 +226,10 @@ class DockerEngine:
             except docker.errors.NotFound:
                 raise
             except docker.errors.APIError as error:
-                _raise_for_oci_runtime(error, self.inspect(id).spec.oci_runtime)
+                # It may be gone already: Docker removes what does not start.
+                _raise_for_oci_runtime(error, self._oci_runtimes.pop(id, None))
                 raise
+        self._oci_runtimes.pop(id, None)
 
     def inspect(self, id: str) -> ContainerInfo:
         # Refs come out of message histories: a name, a prefix or a path is not to be looked up.
