@@ -119,9 +119,9 @@ class DockerEngine:
                 return ensure_pulled(self.api(), runtime, progress=progress)
             return ensure_image(self.api(), runtime, progress=progress)
 
-    def prepare_workspace(self, workspace: Path) -> int:
+    def prepare_workspace(self, workspace: Path, *, is_session: bool = False) -> int:
         # Whose directory it is, and whether it exists, is for a remote daemon's host to know.
-        return prepare_workspace(workspace) if self._daemon_is_local() else DEFAULT_UID
+        return prepare_workspace(workspace, is_session=is_session) if self._daemon_is_local() else DEFAULT_UID
 
     def _daemon_is_local(self) -> bool:
         return self.api().base_url.startswith(("http+docker://localhost", "http+docker://localnpipe"))

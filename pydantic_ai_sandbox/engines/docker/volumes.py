@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ...spec import DEFAULT_UID, MANAGER_FOLDER, ContainerSpec, VolumeMount, ref
 __all__ = ("prepare_workspace", "refuse_what_belongs_to_others", "resolve_mounts")
 
 
-def prepare_workspace(workspace: Path) -> int:
+def prepare_workspace(workspace: Path, *, is_session: bool = False) -> int:
     """Make the directory if it is missing, and return the user that a sandbox over it runs as.
 
     That is its owner. A directory that belongs to root is given to the sandbox's own user as long as it is empty.
@@ -21,6 +22,8 @@ def prepare_workspace(workspace: Path) -> int:
         UnsafeMountError: It must not be mounted.
         EngineError: It belongs to root and is not empty.
     """
+    if not is_session:
+        _refuse_managed(Path(os.path.realpath(workspace)), None)
     if not os.path.lexists(workspace):
         workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
     resolved = _resolve(workspace)
@@ -91,6 +94,8 @@ def refuse_what_belongs_to_others(
         _refuse_managed(path, own)
         for other in others:
             _refuse_what_it_writes(path, other)
+            if other.workspace is not None and other is not spec and other.workspace != path:
+                _refuse_managed_below(path, other.workspace)
 
 
 def _refuse_managed(path: Path, own: Path | None) -> None:
@@ -98,10 +103,27 @@ def _refuse_managed(path: Path, own: Path | None) -> None:
     if path == own:
         return
     for folder in (path, *path.parents):
-        if (folder / MANAGER_FOLDER).is_dir():
+        if _is_managed(folder):
             raise UnsafeMountError(
                 f"{str(path)!r} cannot be mounted: a session manager keeps the files of its users in {folder}"
             )
+
+
+def _is_managed(folder: Path) -> bool:
+    """Whether a session manager has its root there; a folder of the same name that a sandbox made does not count."""
+    try:
+        found = (folder / MANAGER_FOLDER).lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid())
+
+
+def _refuse_managed_below(path: Path, workspace: Path) -> None:
+    """Refuse a directory in which somewhere a session manager has its root, seen by the sandbox of one of its users."""
+    if workspace.is_relative_to(path) and any(
+        _is_managed(folder) for folder in workspace.parents if folder.is_relative_to(path)
+    ):
+        raise UnsafeMountError(f"{str(path)!r} cannot be mounted: another user's files are in {workspace}")
 
 
 def _refuse_what_it_writes(path: Path, other: ContainerSpec) -> None:
