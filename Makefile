@@ -48,7 +48,7 @@ images: docker ## Build the images of the built-in runtimes that are not there y
 	@$(BIN)/pydantic-ai-sandbox build
 
 .PHONY: demo
-demo: images ## Watch an agent repair a package in a sandbox
+demo: docker ## Watch an agent repair a package in a sandbox
 	@$(PYTHON) examples/quickstart.py
 
 # -- Checks -----------------------------------------------------------------------------------------------------------

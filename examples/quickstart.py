@@ -18,8 +18,8 @@ from pydantic_ai.models import Model, infer_model
 from pydantic_ai.workspaces import WorkspaceError
 from repair.packages import NAMES, NoPackageError, Package, break_it, install, run_tests
 from repair.report import describe, remains
-from repair.screen import Screen, Watched, timed
 from repair.scripted import scripted_model
+from terminal.screen import Screen, Watched, timed
 
 from pydantic_ai_sandbox import ConsoleToolset, DockerEngine, DockerSandbox, SandboxError
 

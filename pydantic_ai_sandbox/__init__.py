@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .channel.answers import Usage
 from .checks import Check, SelfCheck, self_check
-from .console import ConsoleToolset, create_console_toolset
+from .console import ConsoleToolset, PythonToolset, create_console_toolset
 from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
 from .errors import (
@@ -14,6 +14,8 @@ from .errors import (
     EngineError,
     EngineUnavailableError,
     ImageBuildError,
+    InterpreterError,
+    InterpreterMissingError,
     InvalidUserIdError,
     OCIRuntimeError,
     QuotaExceededError,
@@ -23,8 +25,10 @@ from .errors import (
     SpecMismatchError,
     UnsafeMountError,
 )
+from .interpreter import CellError, CellResult, Interpreter, InterpreterState, KernelDeath
 from .protocols import (
     BoundedText,
+    ByteStream,
     CauseOfDeath,
     CommandStream,
     Edit,
@@ -37,6 +41,7 @@ from .protocols import (
     JobInfo,
     JobOutput,
     OutputChunk,
+    SupportsDial,
     SupportsEdit,
     SupportsExecution,
     SupportsGlob,
@@ -57,8 +62,11 @@ from .spec import ResourceLimits, RuntimeConfig
 __all__ = (
     "BoundedText",
     "BuildProgress",
+    "ByteStream",
     "CapacityError",
     "CauseOfDeath",
+    "CellError",
+    "CellResult",
     "ChannelError",
     "Check",
     "Checkpoint",
@@ -78,12 +86,18 @@ __all__ = (
     "GrepLine",
     "GrepResult",
     "ImageBuildError",
+    "Interpreter",
+    "InterpreterError",
+    "InterpreterMissingError",
+    "InterpreterState",
     "InvalidUserIdError",
     "Job",
     "JobInfo",
     "JobOutput",
+    "KernelDeath",
     "OCIRuntimeError",
     "OutputChunk",
+    "PythonToolset",
     "QuotaExceededError",
     "ResourceExhaustedError",
     "ResourceLimits",
@@ -97,6 +111,7 @@ __all__ = (
     "SessionManager",
     "SpecMismatchError",
     "StorageUsage",
+    "SupportsDial",
     "SupportsEdit",
     "SupportsExecution",
     "SupportsGlob",

@@ -12,6 +12,8 @@
     ├── QuotaExceededError                a workspace is full            (also OSError; .limit)
     ├── ChannelError                      the stream to the runner broke a rule or broke off
     ├── EditError                         an edit does not apply         (also ValueError)
+    ├── InterpreterError                  the interpreter in the sandbox failed, or answers what makes no sense
+    │   └── InterpreterMissingError       … cannot be started: there is no Python with ipykernel
     ├── UnsafeMountError                  a path must not be mounted     (also ValueError)
     └── ResourceExhaustedError            the sandbox ran into one of its limits (.resource, .limit)
 
@@ -31,6 +33,8 @@ __all__ = (
     "EngineError",
     "EngineUnavailableError",
     "ImageBuildError",
+    "InterpreterError",
+    "InterpreterMissingError",
     "InvalidUserIdError",
     "OCIRuntimeError",
     "QuotaExceededError",
@@ -122,6 +126,14 @@ class EditError(SandboxError, ValueError):
 
 class UnsafeMountError(SandboxError, ValueError):
     """A path of the host must not be mounted into a sandbox: it would hand over the host, or another user's files."""
+
+
+class InterpreterError(SandboxError):
+    """The interpreter in a sandbox could not be started, ended without an answer, or answered what makes no sense."""
+
+
+class InterpreterMissingError(InterpreterError):
+    """The sandbox has nothing to make an interpreter of: no Python, or one without ipykernel."""
 
 
 class ResourceExhaustedError(SandboxError):

@@ -24,6 +24,9 @@ from pydantic_ai.workspaces import (
 
 from .channel.answers import Captured, Usage
 from .channel.client import RunnerClient, command_request
+from .channel.multiplexer import Stream
+from .channel.sinks import Flow
+from .connections import SandboxConnection
 from .editing import changed_since_read, replace_text
 from .engines.base import ContainerInfo, Engine, Progress
 from .engines.docker import DockerEngine
@@ -32,6 +35,7 @@ from .lifecycle import Blueprint, Lifecycle
 from .processes import SandboxJob, SandboxStream
 from .protocols import (
     BoundedText,
+    ByteStream,
     CauseOfDeath,
     CommandStream,
     Edit,
@@ -579,6 +583,36 @@ class Sandbox:
         src = _path(src)
         return await self._do(lambda runner: copy_from(runner, src, Path(host_dir), limit=limit))
 
+    # --- connections
+
+    @asynccontextmanager
+    async def dial(self, address: str | int) -> AsyncGenerator[ByteStream]:
+        """Connect to something that listens in the sandbox; leaving the context closes the connection.
+
+        It needs no network, and works without one. An open connection is use of the sandbox.
+
+        Args:
+            address: The absolute path or the abstract name (`"@name"`) of a unix socket, or a port of 127.0.0.1.
+
+        Raises:
+            ConnectionRefusedError: Nobody listens there.
+            FileNotFoundError, NotADirectoryError, PermissionError, OSError: As for any path.
+            ValueError: It cannot be an address.
+            ResourceExhaustedError: As many connections are open as there may be.
+        """
+        target = _address(address)
+
+        async def call(runner: RunnerClient) -> tuple[RunnerClient, Stream, Flow]:
+            return runner, *await runner.dial(target)
+
+        runner, stream, flow = await self._do(call)
+        try:
+            yield SandboxConnection(stream, flow)
+        except ChannelError as error:
+            raise await self._lifecycle.explain(runner, error) from error
+        finally:
+            stream.abandon()
+
     # --- limits
 
     def _limits(self) -> ResourceLimits:
@@ -712,6 +746,16 @@ def _path(path: str) -> str:
     """A path without a trailing slash, doubled slashes or `.`; `..` stays, for the kernel to follow."""
     _check_path(path)
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _address(address: str | int) -> str | int:
+    if isinstance(address, int):
+        if not 0 < address < 65_536:
+            raise ValueError(f"a port is a number from 1 to 65535, got {address!r}")
+        return address
+    if address.startswith("@"):
+        return address
+    return _path(address)
 
 
 def _absolute(path: str | None) -> str | None:

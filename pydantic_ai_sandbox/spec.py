@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
@@ -134,11 +134,11 @@ class RuntimeConfig(_Frozen):
     """Name for people, and part of the image's."""
     base_image: Text | None = None
     """Image to add to; by default the runtime `node-minimal` for `"npm"`, and `python-minimal` for the others."""
-    packages: tuple[Text, ...] = ()
+    packages: Sequence[Text] = ()
     """What to install, as the package manager writes it: `pandas>=2,<3`, `vite@7`, `ffmpeg`."""
     package_manager: Literal["pip", "npm", "apt"] = "pip"
     """What installs them: into the virtual environment `/opt/venv`, into `/node_modules`, or as Debian packages."""
-    setup: tuple[Text, ...] = ()
+    setup: Sequence[Text] = ()
     """Shell commands that run as root after that, each once, with the network on."""
     env: Mapping[str, Text] = Field(default_factory=dict)
     """Variables that `setup` and every command in a sandbox see. They are in the image: no place for secrets."""
@@ -152,18 +152,18 @@ class RuntimeConfig(_Frozen):
 
     @field_validator("packages")
     @classmethod
-    def _check_packages(cls, packages: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_packages(cls, packages: Sequence[str]) -> Sequence[str]:
         for package in packages:
             if not package.strip() or package.startswith("-"):
                 raise ValueError(f"{package!r} is not a package; what needs options can be a command in `setup`")
-        return packages
+        return tuple(packages)
 
     @field_validator("setup")
     @classmethod
-    def _check_setup(cls, setup: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_setup(cls, setup: Sequence[str]) -> Sequence[str]:
         if not all(command.strip() for command in setup):
             raise ValueError("a command in `setup` is empty")
-        return setup
+        return tuple(setup)
 
     @field_validator("base_image")
     @classmethod

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic_ai_sandbox import DockerSandbox, RunResult
+from terminal.screen import Screen, timed
 
-from .screen import Screen, timed
+from pydantic_ai_sandbox import DockerSandbox, RunResult
 
 LIBRARIES = (
     "/usr/local/lib/python3.*",

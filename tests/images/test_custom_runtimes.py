@@ -161,6 +161,25 @@ async def test_packages_come_from_the_hosts_index_of_which_nothing_stays(
         assert result.stdout.splitlines() == ["hello 'x' \"$y\""] * 2 + ["10001", "/workspace"]
 
 
+@pytest.mark.parametrize(
+    ("manager", "package", "command"),
+    [
+        ("npm", "is-number@7.0.0", "node -p 'require(\"is-number\")(7)' && cat > a.mjs && node a.mjs"),
+        ("apt", "jq", "echo '{\"a\": true}' | jq .a && jq --version > /dev/null && echo true"),
+    ],
+)
+async def test_each_package_manager_installs_what_commands_find(manager: Any, package: str, command: str) -> None:
+    runtime = lab(package_manager=manager, packages=[package])
+    script = b"import isNumber from 'is-number'; console.log(isNumber(7));"
+    async with DockerSandbox(runtime, idle_timeout=IDLE) as sandbox:
+        result = await sandbox.run(command, shell=True, stdin=script)
+        assert (result.stdout, result.exit_code) == ("true\ntrue\n", 0), result.stderr
+        assert (await sandbox.run(["ls", "/tmp", "/var/lib/apt/lists", "/root/.npm"])).stdout.split() == [
+            "/tmp:",
+            "/var/lib/apt/lists:",
+        ]
+
+
 def test_a_build_that_writes_a_password_down_fails(docker_api: docker.APIClient, index: list[str]) -> None:
     runtime = lab(setup=["mkdir -p /opt/notes", "echo $PIP_INDEX_URL > /opt/notes/index"])
     with pytest.raises(ImageBuildError, match=r"password or a token .* into /opt/notes/index,") as caught:
@@ -175,9 +194,9 @@ def test_a_folder_with_an_image_of_its_own_is_lent_the_settings_too(
     write(
         tmp_path / "mine" / "Dockerfile",
         f"FROM {minimal} AS build",
-        "RUN python3 -m venv /tmp/v && /tmp/v/bin/pip install --no-cache-dir lab-lent && cp /tmp/v/lib/*/*/lab_lent.py /tmp/",
+        "RUN python3 -m venv /tmp/v && /tmp/v/bin/pip install --no-cache-dir lab-lent && mv /tmp/v/lib/*/*/lab_lent.py /srv/",
         f"FROM {minimal}",
-        "COPY --from=build /tmp/lab_lent.py /opt/",
+        "COPY --from=build /srv/lab_lent.py /opt/",
     )
     image = ensure_image(docker_api, lab(dockerfile=tmp_path / "mine"))
     saved = save(docker_api, image, tmp_path)

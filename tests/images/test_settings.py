@@ -72,7 +72,7 @@ def test_pip_is_told_addresses_but_no_directories(monkeypatch: pytest.MonkeyPatc
 def test_npm_is_told_registries_and_tokens_and_nothing_else(monkeypatch: pytest.MonkeyPatch, plain_host: Path) -> None:
     (plain_host / "npmrc").write_text(
         "registry=https://registry.example/\n//registry.example/:_authToken=${TOKEN}\n"
-        "@mine:registry = https://mine.example/\ncache=/home/somebody/.npm\nprefix=/opt\n"
+        "@mine:registry = https://mine.example/\ncache=/var/cache/npm\nprefix=/opt\n"
     )
     monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(plain_host / "npmrc"))
     monkeypatch.setenv("TOKEN", "tok-123456")

@@ -29,7 +29,7 @@ DEVELOPER_PATHS = [
     "/" + "work/shared",
     "/" + "tmp/lab",
     r"/" + r"home/(?!sandbox\b)\w+/",
-    r"/" + r"root/\.(?!cache\b)",
+    r"/" + r"root/\.(?!(?:cache|npm)\b)",
 ]
 
 

@@ -88,7 +88,7 @@ from pydantic_ai_sandbox.runtimes import base_recipe, builtin, builtin_names, ru
 import pydantic_ai_sandbox
 print(pydantic_ai_sandbox.__path__[0])
 print(*builtin_names())
-assert all((builtin(name).directory / "Dockerfile").is_file() for name in builtin_names())
+assert all((builtin(name).dockerfile / "Dockerfile").is_file() for name in builtin_names())
 assert (base_recipe() / "bootstrap.sh").is_file()
 print(runner_binary("amd64"), runner_version())
 """

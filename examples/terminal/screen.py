@@ -6,10 +6,10 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
-from pydantic_ai.messages import ModelResponse, TextPart
+from pydantic_ai.messages import BinaryContent, ModelResponse, TextPart
 from pydantic_ai.tools import RunContext
 from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 from rich.console import Console
@@ -106,13 +106,15 @@ class Screen:
 
     def tool_call(self, name: str, arguments: Mapping[str, Any], answer: str, seconds: float, *, refused: bool) -> None:
         """A tool call of the model and what it was answered."""
-        given = {key: value for key, value in arguments.items() if key not in {"old_string", "new_string", "content"}}
+        quoted = {"old_string", "new_string", "content", "code"}
+        given = {key: value for key, value in arguments.items() if key not in quoted}
         call = Text(" ".join(_argument(key, value) for key, value in given.items()))
         self._row(Text(f"→ {printable(name)}", style="bold magenta"), call, seconds)
         if "old_string" in arguments:
             self._indented(_changed(str(arguments["old_string"]), str(arguments.get("new_string", ""))))
-        if "content" in arguments:
-            self._indented(_quoted(str(arguments["content"]), "green"))
+        for name in ("content", "code"):
+            if name in arguments:
+                self._indented(_quoted(str(arguments[name]), "green"))
         self._indented(_quoted(answer, "red" if refused else "dim"))
 
     def table(self, rows: Mapping[str, str]) -> None:
@@ -176,10 +178,15 @@ class Watched(WrapperToolset[Any]):
             except (ModelRetry, ToolFailed) as error:
                 refusal = error
         given = {key: value for key, value in tool_args.items() if value != _default(tool, key)}
-        self.screen.tool_call(name, given, str(refusal or answer), call.seconds, refused=refusal is not None)
+        self.screen.tool_call(name, given, str(refusal or _as_text(answer)), call.seconds, refused=refusal is not None)
         if refusal is not None:
             raise refusal
         return answer
+
+
+def _as_text(answer: Any) -> str:
+    parts: list[Any] = cast("list[Any]", answer) if isinstance(answer, list) else [answer]
+    return "\n".join(f"[{part.media_type}]" if isinstance(part, BinaryContent) else str(part) for part in parts)
 
 
 def _default(tool: ToolsetTool[Any], argument: str) -> object:
