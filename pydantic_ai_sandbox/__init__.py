@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .channel.answers import Usage
+from .checks import Check, SelfCheck, self_check
 from .console import ConsoleToolset, PythonToolset, create_console_toolset
 from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
@@ -16,11 +17,13 @@ from .errors import (
     InterpreterError,
     InterpreterMissingError,
     InvalidUserIdError,
+    OCIRuntimeError,
     QuotaExceededError,
     ResourceExhaustedError,
     RuntimeNotFoundError,
     SandboxError,
     SpecMismatchError,
+    UnsafeMountError,
 )
 from .interpreter import CellError, CellResult, Interpreter, InterpreterState, KernelDeath
 from .protocols import (
@@ -65,6 +68,7 @@ __all__ = (
     "CellError",
     "CellResult",
     "ChannelError",
+    "Check",
     "Checkpoint",
     "CommandStream",
     "ConsoleToolset",
@@ -91,6 +95,7 @@ __all__ = (
     "JobInfo",
     "JobOutput",
     "KernelDeath",
+    "OCIRuntimeError",
     "OutputChunk",
     "PythonToolset",
     "QuotaExceededError",
@@ -101,6 +106,7 @@ __all__ = (
     "RuntimeNotFoundError",
     "Sandbox",
     "SandboxError",
+    "SelfCheck",
     "Session",
     "SessionManager",
     "SpecMismatchError",
@@ -115,10 +121,12 @@ __all__ = (
     "SupportsTextRange",
     "SupportsVersionedWrite",
     "TextRange",
+    "UnsafeMountError",
     "Usage",
     "UserSandbox",
     "Waiting",
     "Written",
     "create_console_toolset",
     "run_once",
+    "self_check",
 )

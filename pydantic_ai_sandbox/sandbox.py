@@ -48,7 +48,7 @@ from .protocols import (
     Written,
 )
 from .runtimes import deferred
-from .spec import ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount, readable_size
+from .spec import DEFAULT_UID, ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount, readable_size
 from .transfer import copy_from, copy_to
 
 __all__ = ("DockerSandbox", "RunResult", "Sandbox")
@@ -661,7 +661,10 @@ class DockerSandbox(Sandbox):
         persistent: Keep the container, and what was installed into it, when this object closes; needs a `name` to be found again.
         name: Name of the sandbox: one that runs under it with the same settings is used instead of a new one.
         ref: Attach to the sandbox that this identifies; never creates one.
-        oci_runtime: The daemon's OCI runtime, such as `"runsc"` for gVisor.
+        oci_runtime: The daemon's OCI runtime, such as `"runsc"` for gVisor; `OCIRuntimeError` on first use if it does not work.
+        allow_root: UNSAFE. Run everything as root, which is one hole in the kernel away from the host; not over host directories
+            that can be written to.
+        extra_caps: UNSAFE. Capabilities that root then has (`spec.GRANTABLE_CAPS`), such as `("CHOWN", "DAC_OVERRIDE")`.
         engine: The daemon; by default the one that the environment names.
         progress: Called, from a worker thread, with events of pulling and building images.
 
@@ -685,11 +688,14 @@ class DockerSandbox(Sandbox):
         name: str | None = None,
         ref: WorkspaceRef | None = None,
         oci_runtime: str | None = None,
+        allow_root: bool = False,
+        extra_caps: Sequence[str] = (),
         engine: Engine | None = None,
         progress: Progress | None = None,
     ) -> None:
         spec = ContainerSpec(
             image=image or _PLACEHOLDER,
+            uid=0 if allow_root else DEFAULT_UID,
             workspace=None if workspace is None else Path(workspace).expanduser().absolute(),
             volumes=tuple(_volume(source, target) for source, target in (volumes or {}).items()),
             env=dict(env or {}),
@@ -699,6 +705,8 @@ class DockerSandbox(Sandbox):
             max_lifetime=max_lifetime or 0,
             persistent=persistent,
             oci_runtime=oci_runtime,
+            allow_root=allow_root,
+            extra_caps=tuple(extra_caps),
         )
         blueprint = Blueprint(runtime=image or deferred(runtime), spec=spec, name=name)
         super().__init__(Lifecycle(engine or DockerEngine.default(), blueprint, ref, progress))

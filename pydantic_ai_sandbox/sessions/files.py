@@ -141,7 +141,7 @@ class UserFiles:
     def _made(self, user_id: str) -> Path:
         with self._directories.hold(user_id) as home:
             home.ensure(DEFAULT_UID)
-            self._engine.prepare_workspace(home.path)
+            self._engine.prepare_workspace(home.path, is_session=True)
             return home.path
 
     def _room(self, root: Path) -> int | None:

@@ -87,7 +87,9 @@ class SessionMaker:
         assert spec.workspace is not None
         # A claimed one was made over a directory of another name, which is the user's now.
         adopted = replace(found, spec=found.spec.model_copy(update={"workspace": spec.workspace}))
-        spec = spec.model_copy(update={"uid": self._household.engine.prepare_workspace(spec.workspace)})
+        spec = spec.model_copy(
+            update={"uid": self._household.engine.prepare_workspace(spec.workspace, is_session=True)}
+        )
         if adopted.spec.digest() != spec.digest():
             raise SpecMismatchError(f"the sandbox of {self._owner.user_id!r} was made with other settings")
         if not adopted.running:
@@ -103,7 +105,7 @@ class SessionMaker:
             raise NoRoomError(house.capacity.total)
         with house.capacity.one_more():
             home.ensure(spec.uid)
-            spec = spec.model_copy(update={"uid": house.engine.prepare_workspace(home.path)})
+            spec = spec.model_copy(update={"uid": house.engine.prepare_workspace(home.path, is_session=True)})
             info, _ = house.engine.create(spec, name, house.population.labels(self._owner))
         if ticket is not None:
             # It counts from now on; the next one need not wait for its start.

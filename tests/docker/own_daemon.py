@@ -24,10 +24,14 @@ PR_SET_PDEATHSIG = 1
 
 
 class OwnDaemon:
-    """A second daemon beside the machine's; needs root, `dockerd` and `unshare`."""
+    """A second daemon beside the machine's; needs root, `dockerd` and `unshare`.
 
-    def __init__(self, folder: Path) -> None:
+    `arguments` are for `dockerd`, beside those that keep it apart from the other.
+    """
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self._folder = folder
+        self._arguments = arguments
         self.url = f"unix://{folder}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -45,6 +49,7 @@ class OwnDaemon:
                     "unshare", "--net", "dockerd", "--host", self.url, "--data-root", self._folder / "data",
                     "--exec-root", self._folder / "exec", "--pidfile", self._folder / "docker.pid",
                     "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+                    *self._arguments,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

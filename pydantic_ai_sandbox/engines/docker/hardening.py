@@ -57,6 +57,7 @@ def container_config(
             f"{LABEL}.managed": "1",
             f"{LABEL}.spec": spec.model_dump_json(),
             f"{LABEL}.digest": spec.digest(),
+            **({f"{LABEL}.unsafe": spec.unsafe} if spec.unsafe else {}),
             **{f"{OWNER_LABEL}{name}": value for name, value in (labels or {}).items()},
         },
         "NetworkDisabled": spec.network == "none",
@@ -103,6 +104,7 @@ def _host_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any]:
         # --- privileges
         "Privileged": False,
         "CapDrop": ["ALL"],
+        **({"CapAdd": list(spec.extra_caps)} if spec.extra_caps else {}),
         "SecurityOpt": ["no-new-privileges", f"seccomp={profile_json()}"],
         "ReadonlyRootfs": not spec.persistent,
         "IpcMode": "private",
