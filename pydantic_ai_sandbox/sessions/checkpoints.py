@@ -172,11 +172,16 @@ class Checkpoints:
             draft = folder / f".making-{secrets.token_hex(8)}"
             draft.mkdir(mode=0o700)
             now = datetime.now(UTC)
-            copy = copy_tree(source, draft / _FILES, proceed=proceed)
-            facts = {"bytes": copy.bytes, "files": copy.files, "skipped": copy.skipped, "created": now.isoformat()}
-            _write_durably(draft / _FACTS, json.dumps(facts))
             path = folder / f"{now:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}"
-            draft.rename(path)
+            try:
+                copy = copy_tree(source, draft / _FILES, proceed=proceed)
+                facts = {"bytes": copy.bytes, "files": copy.files, "skipped": copy.skipped, "created": now.isoformat()}
+                _write_durably(draft / _FACTS, json.dumps(facts))
+                draft.rename(path)
+            except BaseException:
+                # At once: it may be what there was no room for.
+                remove_tree(folder, draft.name)
+                raise
             sync_folder(folder)
             return self._read(path)
 
@@ -240,10 +245,13 @@ async def _in_thread(call: Callable[[Proceed], T]) -> T:
         if given_up.is_set():
             raise InterruptedError(errno.EINTR, "nobody waits for it any more")
 
+    future = asyncio.get_running_loop().run_in_executor(None, call, proceed)
     try:
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, call, proceed))
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
         given_up.set()
+        # Its failure is nobody's any more either, and not to be reported as one that was forgotten.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
 
 
