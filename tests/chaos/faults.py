@@ -85,14 +85,14 @@ class Faults:
     # --- containers and workers
 
     async def _kill_container(self, chance: random.Random) -> None:
-        await self._to_one(chance, "kill container", lambda api, id: api.kill(id))
+        await self._to_one(chance, "kill container", lambda api, found: api.kill(found))
 
     async def _remove_container(self, chance: random.Random) -> None:
-        await self._to_one(chance, "remove container", lambda api, id: api.remove_container(id, force=True))
+        await self._to_one(chance, "remove container", lambda api, found: api.remove_container(found, force=True))
 
     async def _pause_container(self, chance: random.Random) -> None:
         seconds = chance.uniform(0.1, LONGEST)
-        id = await self._to_one(chance, "pause container", lambda api, id: api.pause(id), seconds=seconds)
+        id = await self._to_one(chance, "pause container", lambda api, found: api.pause(found), seconds=seconds)
         if id is not None:
             await asyncio.sleep(seconds)
             await self._resume(id)

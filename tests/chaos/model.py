@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from .people import ABSENT, PATHS, USERS
@@ -20,11 +20,21 @@ class FileModel:
     index: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     possible: set[str] = field(default_factory=lambda: {ABSENT})
+    _attempted: set[str] = field(default_factory=set[str])
     _late: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     _watchers: list[set[str]] = field(default_factory=list[set[str]])
 
-    def begin(self, values: Iterable[str]) -> None:
-        """One of these values may come from now on; only those who look meanwhile need to know."""
+    @contextmanager
+    def attempted(self, values: Iterable[str]) -> Generator[None]:
+        """One of these values may come in here; only those who look meanwhile need to know."""
+        self._attempted = set(values)
+        self._show(values)
+        try:
+            yield
+        finally:
+            self._attempted = set()
+
+    def _show(self, values: Iterable[str]) -> None:
         for watcher in self._watchers:
             watcher.update(values)
 
@@ -32,7 +42,7 @@ class FileModel:
         """One of these values was acknowledged."""
         self._forget_late()
         self.possible = {*values, *(value for value, _ in self._late)}
-        self.begin(self.possible)
+        self._show(self.possible)
 
     def unknown(self, values: Iterable[str], grace: float) -> None:
         """One of these values may have come, or may still come within `grace` seconds."""
@@ -41,7 +51,7 @@ class FileModel:
         self.possible |= values
         if grace > 0:
             self._late += [(value, time.monotonic() + grace) for value in values]
-        self.begin(values)
+        self._show(values)
 
     def observed(self, value: str) -> bool:
         """A value was read; returns whether it is one that the file can have."""
@@ -61,7 +71,7 @@ class FileModel:
     @contextmanager
     def watched(self) -> Generator[set[str]]:
         """A set that gets every value that the file can have at any moment in here."""
-        seen = set(self.possible)
+        seen = self.possible | self._attempted
         self._watchers.append(seen)
         try:
             yield seen
@@ -121,13 +131,8 @@ class UserModel:
     @contextmanager
     def watched(self) -> Generator[dict[int, set[str]]]:
         """For every file, every value that it can have at any moment in here."""
-        watches = [file.watched() for file in self.files]
-        seen = {file.index: watch.__enter__() for file, watch in zip(self.files, watches, strict=True)}
-        try:
-            yield seen
-        finally:
-            for watch in watches:
-                watch.__exit__(None, None, None)
+        with ExitStack() as stack:
+            yield {file.index: stack.enter_context(file.watched()) for file in self.files}
 
 
 def everybody() -> list[UserModel]:

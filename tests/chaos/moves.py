@@ -67,10 +67,11 @@ def _writing(deed: str) -> Move:
     async def move(game: Game, user: UserModel, chance: random.Random) -> None:
         file = chance.choice(user.files)
         size = chance.choice((0, 100, 1_000, 5_000, 20_000, 300_000))
-        args = {"nonce": _nonce(chance), "size": size, **_scope(chance)}
+        nonce = _nonce(chance)
+        args = {"nonce": nonce, "size": size, **_scope(chance)}
         cancel = _cancelled(chance)
         async with user.shared(), file.lock:
-            await _changed(game, user, file, deed, args, args["nonce"], cancel)
+            await _changed(game, user, file, deed, args, nonce, cancel)
 
     return move
 
@@ -78,8 +79,8 @@ def _writing(deed: str) -> Move:
 async def _changed(
     game: Game, user: UserModel, file: FileModel, deed: str, args: dict[str, Any], value: str, cancel: float | None
 ) -> None:
-    file.begin([value])
-    answer, verdict = await game.ask(deed, user, file.index, args, cancel)
+    with file.attempted([value]):
+        answer, verdict = await game.ask(deed, user, file.index, args, cancel)
     if answer.ok and answer.result in (None, 0):
         file.done([value])
     elif answer.ok and answer.result == 1:
@@ -107,9 +108,9 @@ async def _edit(game: Game, user: UserModel, chance: random.Random) -> None:
         old = file.certain
         if old is None or old == ABSENT:
             return
-        file.begin([new])
         args = {"old": old, "nonce": new, **scope}
-        answer, verdict = await game.ask("edit", user, file.index, args, cancel)
+        with file.attempted([new]):
+            answer, verdict = await game.ask("edit", user, file.index, args, cancel)
         if answer.ok:
             file.done([new])
         elif verdict is None or verdict.outcome == "unknown":
@@ -197,7 +198,7 @@ def _asking(deed: str) -> Move:
 async def _sessions(game: Game, user: UserModel, chance: random.Random) -> None:
     answer, _ = await game.ask("sessions", user, None, {}, _cancelled(chance))
     if answer.ok:
-        unknown = {found.split(FORKS)[0] for found in answer.result} - set(USERS)
+        unknown = {found.partition(FORKS)[0] for found in answer.result} - set(USERS)
         if unknown:
             game.complain(f"sessions of unknown users: {sorted(unknown)}", user, None)
 
@@ -266,8 +267,7 @@ async def _restore(game: Game, user: UserModel, chance: random.Random) -> None:
         if not user.checkpoints:
             return
         known = [*user.checkpoints.values()][int(pick * len(user.checkpoints))]
-        for file in user.files:
-            file.begin(known.files[file.index])
+        # Nobody else looks meanwhile, so nobody needs to know what is attempted.
         answer, verdict = await game.ask("restore", user, None, {"checkpoint": known.id}, cancel)
         if answer.ok:
             for file in user.files:
@@ -314,8 +314,6 @@ async def _delete_sandboxes(game: Game, user: UserModel, chance: random.Random) 
 async def _delete_all(game: Game, user: UserModel, chance: random.Random) -> None:
     cancel = _cancelled(chance)
     async with user.alone():
-        for file in user.files:
-            file.begin([ABSENT])
         answer, _ = await game.ask("delete", user, None, {"files": True}, cancel)
         if answer.ok:
             for file in user.files:

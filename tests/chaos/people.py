@@ -35,7 +35,7 @@ _HOSTILE_NAMES = {1: " blank", 2: "\nnewline", 3: "'\"$(id)`", 4: "\x1b[31m", 5:
 
 def mark_of(user: str) -> str:
     """What stands in every line of a user's files, and in their names."""
-    return hashlib.sha256(user.split(FORKS)[0].encode()).hexdigest()[:8]
+    return hashlib.sha256(user.partition(FORKS)[0].encode()).hexdigest()[:8]
 
 
 def file_name(user: str, index: int) -> str:

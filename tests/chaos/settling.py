@@ -50,7 +50,9 @@ def check_checkpoints(game: Game, users: list[UserModel], settings: Settings) ->
                 path = files / file_name(user.id, index)
                 value = recognised(user.id, index, path.read_bytes()) if path.exists() else ABSENT
                 if value not in possible:
-                    game.complain(f"the checkpoint {known.id} has {value!r}, possible is {sorted(possible)}", user, index)
+                    game.complain(
+                        f"the checkpoint {known.id} has {value!r}, possible is {sorted(possible)}", user, index
+                    )
     return found
 
 
@@ -81,7 +83,10 @@ async def containers_left(url: str) -> list[str]:
     def look() -> list[str]:
         api: Any = connect_daemon(url, 30)
         try:
-            containers = [f"container {found['Names'][0]} ({found['Status']})" for found in api.containers(all=True, filters=MANAGED)]
+            containers = [
+                f"container {found['Names'][0]} ({found['Status']})"
+                for found in api.containers(all=True, filters=MANAGED)
+            ]
             volumes = [volume["Name"] for volume in api.volumes(filters=MANAGED)["Volumes"] or []]
             return [*containers, *(f"volume {name}" for name in volumes if not name.startswith(_RUNNER_VOLUME))]
         finally:

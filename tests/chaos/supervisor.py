@@ -76,7 +76,7 @@ class Supervisor:
             path.mkdir()
         self._plan = plan
         self._settings = Settings(url=daemon.url, root=str(root), host=str(host))
-        self._crew = Crew(self._settings, logs, plan.workers)
+        self._crew = Crew(self._settings, logs)
         self.journal = Journal(folder / "journal.jsonl")
         self._faults = Faults(daemon, disk, self._crew, self.journal, plan.seed, plan.pace)
         self._users = everybody()
@@ -89,11 +89,14 @@ class Supervisor:
 
     async def run(self) -> Report:
         """Everything; the report says what was wrong."""
-        await self._crew.start()
+        await self._crew.start(self._plan.workers)
         # Before anything goes wrong, so that what is compared with is what there is in good order.
         await self._rest()
         lanes = [asyncio.create_task(self._lane(number)) for number in range(self._plan.lanes)]
-        others = [asyncio.create_task(work) for work in (self._faults.run(self._over), self._look(), self._rests_now_and_then())]
+        others = [
+            asyncio.create_task(work)
+            for work in (self._faults.run(self._over), self._look(), self._rests_now_and_then())
+        ]
         try:
             await self._until_over([*lanes, *others])
         finally:
@@ -232,21 +235,35 @@ class Supervisor:
         for path in litter_of_users(self._users, self._settings):
             self._complain(f"left in a user's directory: {path!r}")
         await self._delete_everybody()
-        await self._crew.veteran.ask("sweep", {}, patience=_PATIENCE, cancel_after=None)
-        for path in litter_of_manager(self._settings):
-            self._complain(f"left under the root: {path!r}")
-        figures["most of a worker"] = self._watch.peak
-        figures["memory of the veteran"] = [sample.memory >> 20 for sample in self._watch.history[:: max(1, len(self._watch.history) // 20)]]
-        figures["rests"] = [{what: sum(count.values()) for what, count in rest.items()} for rest in self._rests]
-        figures["faults"] = dict(self._faults.count)
+        self._figures_of_resources()
         if (growth := self._watch.growth()) is not None:
             self._complain(growth)
         await self._crew.end()
-        for line in self._crew.complaints():
-            self._complain(line)
+        for line, count in Counter(self._crew.complaints()).items():
+            self._complain(f"{line} ({count} times)")
         for left in await containers_left(self._settings.url):
             self._complain(f"left at the daemon: {left}")
+        await self._check_litter()
         self.journal.close()
+
+    async def _check_litter(self) -> None:
+        """With no container and no other worker left, one that tidies leaves nothing."""
+        await self._crew.start(1)
+        await self._crew.veteran.ask("sweep", {}, patience=_PATIENCE, cancel_after=None)
+        await self._crew.end()
+        for path in litter_of_manager(self._settings):
+            self._complain(f"left under the root: {path!r}")
+
+    def _figures_of_resources(self) -> None:
+        history = self._watch.history
+        self.report.figures |= {
+            "most of a worker": self._watch.peak,
+            "MiB of the worker that is never killed": [
+                sample.memory >> 20 for sample in history[:: max(1, len(history) // 20)]
+            ],
+            "at rest": [{what: sum(count.values()) for what, count in rest.items()} for rest in self._rests],
+            "faults": dict(self._faults.count),
+        }
 
     async def _delete_everybody(self) -> None:
         root = self._settings.root_path
