@@ -94,7 +94,11 @@ class UserFiles:
         except OSError as error:
             if error.errno not in (errno.EDQUOT, errno.ENOSPC):
                 raise
-            raise self._too_large(root, user_id) from error
+            limit = self._directories.storage.usage(root).limit
+            if limit is None:
+                # It is the host's disk that is full.
+                raise
+            raise _too_large(user_id, limit) from error
         return size
 
     async def download(self, user_id: str, path: str) -> Download:
@@ -152,12 +156,12 @@ class UserFiles:
         usage = storage.usage(root)
         return None if usage.limit is None else max(0, usage.limit - usage.used)
 
-    def _too_large(self, root: Path, user_id: str) -> QuotaExceededError:
-        limit = self._directories.storage.usage(root).limit or 0
-        return QuotaExceededError(
-            f"the file does not fit: the files of {user_id!r} may occupy {readable_size(limit)}; delete some of them",
-            limit=limit,
-        )
+
+def _too_large(user_id: str, limit: int) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"the file does not fit: the files of {user_id!r} may occupy {readable_size(limit)}; delete some of them",
+        limit=limit,
+    )
 
 
 async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
