@@ -21,6 +21,8 @@ _PACKAGES = ("pydantic_ai.", "pydantic_ai_sandbox.")
 _ERRNOS = frozenset({errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EBUSY, errno.ETIMEDOUT})
 """What may be wrong with a file here; anything else, such as a permission, is a mistake of somebody's."""
 
+_FAILED_DISK = frozenset({errno.EIO, errno.EROFS})
+
 _REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EBUSY})
 """What a file operation reports when it changed nothing."""
 
@@ -35,10 +37,18 @@ class Verdict:
     """Why it should not have come out; `None` if it may."""
 
 
-def judged(deed: str, error: Mapping[str, Any]) -> Verdict:
-    """Judge an error, as a worker described it, that came out of a deed."""
+def judged(deed: str, error: Mapping[str, Any], *, own_disks: bool = False) -> Verdict:
+    """Judge an error, as a worker described it, that came out of a deed.
+
+    Args:
+        deed: What was to be done.
+        error: What the worker says of it.
+        own_disks: Whether every user has a file system of its own, which fails when the one beneath is full.
+    """
     bases = error["bases"]
-    return Verdict(_outcome(bases, error["errno"]), None if _allowed(deed, error) else _complaint(deed, error))
+    return Verdict(
+        _outcome(bases, error["errno"]), None if _allowed(deed, error, own_disks) else _complaint(deed, error)
+    )
 
 
 def _outcome(bases: list[str], number: int | None) -> Outcome:
@@ -55,7 +65,7 @@ def _is_ours(bases: list[str]) -> bool:
     return "SandboxError" in bases or "WorkspaceError" in bases
 
 
-def _allowed(deed: str, error: Mapping[str, Any]) -> bool:
+def _allowed(deed: str, error: Mapping[str, Any], own_disks: bool) -> bool:
     bases, name = error["bases"], error["type"]
     if _is_ours(bases):
         # A user's sandbox always fits and its id is always valid.
@@ -65,6 +75,8 @@ def _allowed(deed: str, error: Mapping[str, Any]) -> bool:
         return True
     if not name.startswith("builtins.") or "OSError" not in bases or deed in _SESSIONS:
         return False
+    if own_disks and error["errno"] in _FAILED_DISK:
+        return True
     if deed in _COMMANDS:
         # There is always a directory to start in; only the disk may be full.
         return error["errno"] in _REFUSALS or (deed == "cat" and error["errno"] == errno.ENOENT)

@@ -23,6 +23,8 @@ class Settings:
     """Host directory of the users' directories."""
     host: str
     """Host directory for files that are copied in and out."""
+    quota: str | None
+    """What every user may have, which gives each a file system of its own."""
 
     def dump(self) -> str:
         """As an argument of a command line."""

@@ -53,6 +53,8 @@ class Plan:
     pace: float = 4.0
     """Seconds between two faults, on average."""
     workers: int = 3
+    quota: str | None = None
+    """What every user may have."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Supervisor:
         for path in (host, logs):
             path.mkdir()
         self._plan = plan
-        self._settings = Settings(url=daemon.url, root=str(root), host=str(host))
+        self._settings = Settings(url=daemon.url, root=str(root), host=str(host), quota=plan.quota)
         self._crew = Crew(self._settings, logs)
         self.journal = Journal(folder / "journal.jsonl")
         self._faults = Faults(daemon, disk, self._crew, self.journal, plan.seed, plan.pace)
@@ -141,7 +143,9 @@ class Supervisor:
         everything = {**args, "user": user.id, "index": index}
         answer = await worker.ask(deed, everything, patience=_PATIENCE, cancel_after=cancel_after)
         seconds = time.monotonic() - start
-        verdict = judged(deed, answer.error) if answer.error is not None else None
+        verdict = (
+            judged(deed, answer.error, own_disks=self._plan.quota is not None) if answer.error is not None else None
+        )
         self._count(deed, answer, verdict, seconds)
         self.journal.note(
             user.id, end=deed, index=index, took=round(seconds, 3), result=None if answer.error else str(answer.result)[:100],

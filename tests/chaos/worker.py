@@ -40,6 +40,7 @@ class Worker:
             queue_timeout=60.0,
             evict_after=0.5,
             warm={"python-minimal": 1},
+            disk_quota=settings.quota,
         )
         self._tasks: dict[int, asyncio.Task[Any]] = {}
 
