@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path, PurePosixPath
@@ -86,11 +86,13 @@ class UserFiles:
         room = await asyncio.to_thread(self._room, root)
         size = 0
         try:
-            with Tree(root) as tree, await asyncio.to_thread(partial(tree.write, path, limit=room)) as upload:
+            # Every step to its end: giving up closes descriptors, whose numbers may be another file's a moment later.
+            with Tree(root) as tree, ExitStack() as stack:
+                upload = await _finished(lambda: stack.enter_context(tree.write(path, limit=room)))
                 async for piece in _pieces(data):
-                    await asyncio.to_thread(upload.write, piece)
+                    await _finished(partial(upload.write, piece))
                     size += len(piece)
-                await asyncio.to_thread(upload.commit)
+                await _finished(upload.commit)
         except OSError as error:
             if error.errno not in (errno.EDQUOT, errno.ENOSPC):
                 raise

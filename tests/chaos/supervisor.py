@@ -160,7 +160,9 @@ class Supervisor:
 
     def _somebody(self) -> Worker:
         workers = self._crew.workers[1:] if self._veteran_rests else self._crew.workers
-        return self._worker_choice.choice(workers)
+        # Not one that was just killed: what is never begun is no test of anything.
+        alive = [worker for worker in workers if worker.process.returncode is None]
+        return self._worker_choice.choice(alive or workers)
 
     def _count(self, deed: str, answer: Answer, verdict: Verdict | None, seconds: float) -> None:
         if answer.error is not None:
