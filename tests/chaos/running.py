@@ -32,8 +32,8 @@ def run(plan: Plan, keep: Path | None = None) -> Report:
     """Run it; journal and logs go to `keep` when something was wrong."""
     # A socket's path must be short, so this is not below anybody's own temporary directory.
     folder = Path(tempfile.mkdtemp(prefix="sandbox-chaos-"))
-    daemon, disk = OwnDaemon(folder / "d"), Disk(folder / "d")
-    (folder / "d").mkdir()
+    # All of it in the daemon's folder, for its guard to clear away if this process is killed.
+    daemon, disk = OwnDaemon(folder), Disk(folder)
     try:
         daemon.guard()
         daemon.start()
@@ -49,7 +49,6 @@ def run(plan: Plan, keep: Path | None = None) -> Report:
     finally:
         disk.unmount()
         daemon.end()
-        shutil.rmtree(folder, ignore_errors=True)
     return report
 
 
@@ -65,6 +64,6 @@ def _take_image(daemon: OwnDaemon) -> None:
 def _keep(folder: Path, keep: Path) -> None:
     keep.mkdir(parents=True, exist_ok=True)
     shutil.copytree(folder / "logs", keep / "logs", dirs_exist_ok=True)
-    for path in (folder / "journal.jsonl", folder / "d/log"):
+    for path in (folder / "journal.jsonl", folder / "log"):
         if path.exists():
             shutil.copy(path, keep)
