@@ -97,6 +97,13 @@ format: setup ## Format the sources and apply the safe fixes
 	@$(BIN)/ruff format
 	@$$($(GO) env GOROOT)/bin/gofmt -w $(RUNNER)
 
+CHAOS_SECONDS ?= 3600
+CHAOS_ARGS ?=
+
+.PHONY: chaos
+chaos: images ## Operations and faults at random, CHAOS_SECONDS (3600) long, on a daemon of its own; needs root
+	@$(PYTHON) -m tests.chaos --seconds $(CHAOS_SECONDS) $(CHAOS_ARGS)
+
 .PHONY: bench
 bench: images ## Measure against a host subprocess, docker exec and docker run
 	@$(PYTHON) -m tests.bench

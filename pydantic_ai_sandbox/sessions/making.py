@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..engines.base import ContainerInfo, Engine, UnknownContainerError
-from ..errors import SpecMismatchError
+from ..errors import SandboxError, SpecMismatchError
 from ..spec import ContainerSpec
 from .admission import Admission, Ticket
 from .capacity import Capacity, NoRoomError
@@ -65,6 +65,16 @@ class SessionMaker:
             self._ticket = None
 
     def make(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
+        try:
+            return self._made(spec, name)
+        except SandboxError:
+            raise
+        except OSError as error:
+            raise SandboxError(f"the sandbox of {self._owner.user_id!r} cannot be made: {error}") from error
+
+    # ---
+
+    def _made(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
         house = self._household
         with house.directories.hold(self._owner.user_id) as home:
             spec = house.limited(spec).model_copy(update={"workspace": home.path})
@@ -78,8 +88,6 @@ class SessionMaker:
             if info is None:
                 info = self._create(spec, home, name)
             return info, True
-
-    # ---
 
     def _adopted(self, found: ContainerInfo, spec: ContainerSpec) -> ContainerInfo:
         if not self.owns(found):

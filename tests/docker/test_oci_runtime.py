@@ -41,11 +41,11 @@ def folder() -> Generator[Path]:
 @pytest.fixture(scope="module")
 def own_engine(folder: Path, docker_api: docker.APIClient, busybox: str) -> Generator[DockerEngine]:
     runtimes = [f"--add-runtime={name}={folder / name}" for name in ("other", "broken")]
-    daemon = OwnDaemon(folder / "daemon", *runtimes)
+    daemon = OwnDaemon(folder / "daemon")
     (folder / "daemon").mkdir()
     try:
         daemon.guard()
-        daemon.start()
+        daemon.start(*runtimes)
         daemon.load(docker_api, busybox)
         yield DockerEngine(daemon.url, timeout=60)
     finally:
