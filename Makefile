@@ -18,6 +18,8 @@ GO := GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod GOWORK=off $(CURDIR)/$(BIN)
 RACE := $(if $(shell command -v gcc),-race)
 FUZZTIME ?= 20s
 PYTEST_ARGS ?=
+ATTACK_RUNS ?= 1
+BUSY ?=
 
 .PHONY: help
 help: ## Show this list
@@ -54,12 +56,20 @@ demo: docker ## Watch an agent repair a package in a sandbox
 # -- Checks -----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: images test-go ## Run all tests: the runner's (Go) and the package's
-	@$(BIN)/pytest $(PYTEST_ARGS)
+test: images test-go ## Run all tests: the runner's (Go) and the package's, of the attacks those that are quick
+	@$(BIN)/pytest -m "not attacks or quick" $(PYTEST_ARGS)
 
 .PHONY: test-go
 test-go: setup ## Run the runner's tests, with the race detector where there is a C compiler
 	@cd $(RUNNER) && $(GO) test $(RACE) ./...
+
+.PHONY: test-attacks
+test-attacks: images ## Try every attack, ATTACK_RUNS (1) times in a row; with BUSY=1 beside four busy sandboxes
+	@$(BIN)/pytest tests/attacks --attack-runs $(ATTACK_RUNS) $(if $(BUSY),--busy) $(PYTEST_ARGS)
+
+.PHONY: attack-table
+attack-table: images ## Try every attack once and write the table in SECURITY.md from how they ended
+	@$(BIN)/pytest tests/attacks/test_attacks.py --attack-table $(PYTEST_ARGS)
 
 .PHONY: test-interop
 test-interop: images $(VENV)-interop/installed ## Run other people's toolsets in our sandbox, in an environment of their own

@@ -19,6 +19,8 @@ __all__ = ("copy_from", "copy_to")
 _PIECE = 262_144
 """Bytes read from the host at once."""
 
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+
 _MAX_FILES = 200_000
 """Files of one copy; what has more is not something to copy file by file."""
 
@@ -97,7 +99,13 @@ async def _targets(runner: RunnerClient, src: str, host_dir: Path) -> list[tuple
 
 
 async def _is_plain(runner: RunnerClient, path: str) -> bool:
-    found = await runner.stat(path)
+    try:
+        found = await runner.stat(path)
+    except OSError as error:
+        # A link that leads nowhere must not keep everything else from being copied.
+        if error.errno not in _LEADS_NOWHERE:
+            raise
+        return False
     return found.kind == "file" and not found.is_link
 
 

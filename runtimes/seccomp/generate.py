@@ -38,7 +38,13 @@ DENIED = {
         vm86 vm86old socketcall""",
 }
 
-CONDITIONAL = ("clone", "clone3", "personality", "prlimit64", "socket")
+SCHEDULING = ("sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
+"""When and where a thread runs; the first argument says which one, and 0 is the calling one."""
+
+PRIORITIES = {"ioprio_set": 1, "setpriority": 0}
+"""Calls whose first argument says, by this value, that the second names a process, and not its group or all of a user's."""
+
+CONDITIONAL = ("clone", "clone3", "personality", "prlimit64", "socket", *SCHEDULING, *PRIORITIES)
 """Allowed, or not, by their arguments; see `conditional_rules`."""
 
 NEWER = {
@@ -70,6 +76,11 @@ def allow(names: list[str], *conditions: dict[str, object]) -> dict[str, object]
     return {"names": names, "action": "SCMP_ACT_ALLOW", "args": list(conditions)}
 
 
+def equal(*values: int) -> list[dict[str, object]]:
+    """Conditions that the first arguments are these."""
+    return [{"index": index, "value": value, "op": "SCMP_CMP_EQ"} for index, value in enumerate(values)]
+
+
 def conditional_rules() -> list[dict[str, object]]:
     """Rules that look at arguments."""
     no_namespaces = {"index": 0, "value": NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
@@ -78,9 +89,13 @@ def conditional_rules() -> list[dict[str, object]]:
         # Its flags are behind a pointer, which a filter cannot follow; libraries fall back to clone.
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS, "args": []},
         # Of itself only: whoever has the runner's uid could otherwise take away its file descriptors.
-        allow(["prlimit64"], {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}),
-        *(allow(["personality"], {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}) for value in PERSONALITIES),
-        *(allow(["socket"], {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}) for value in SOCKET_FAMILIES.values()),
+        allow(["prlimit64"], *equal(0)),
+        # Of the calling thread only: a runner that runs when nothing else wants to never does, and does not even die of
+        # SIGKILL while something of the same uid keeps the processor busy.
+        allow([*SCHEDULING], *equal(0)),
+        *(allow([name], *equal(process, 0)) for name, process in PRIORITIES.items()),
+        *(allow(["personality"], *equal(value)) for value in PERSONALITIES),
+        *(allow(["socket"], *equal(value)) for value in SOCKET_FAMILIES.values()),
     ]
 
 

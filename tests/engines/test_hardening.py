@@ -107,6 +107,21 @@ def test_the_default_is_closed() -> None:
     assert config() == DEFAULT
 
 
+def test_a_volume_of_the_image_is_memory_unless_something_of_ours_is_there() -> None:
+    declared = ("/data", "/data/deep/", "/workspace", "/tmp", "/.sandbox/bin")
+
+    def tmpfs(**options: Any) -> dict[str, str]:
+        spec = ContainerSpec(image="some-image", **options)
+        return container_config(spec, RUNNER, image_volumes=declared)["HostConfig"]["Tmpfs"]
+
+    memory = "rw,nosuid,nodev,exec,size=268435456,nr_inodes=16384,uid=10001,gid=10001,mode=0755"
+    ours = DEFAULT["HostConfig"]["Tmpfs"]
+    assert tmpfs() == {"/data": memory, "/data/deep": memory, **ours}
+    mounted = VolumeMount(source=Path("/srv/data"), target="/data")
+    assert tmpfs(volumes=(mounted,)) == {"/data/deep": memory, **ours}
+    assert tmpfs(persistent=True).keys() == {"/.sandbox/run", "/tmp"}
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

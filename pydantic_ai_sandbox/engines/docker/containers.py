@@ -6,13 +6,15 @@ import contextlib
 import time
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ...spec import ContainerSpec
 from ..base import ContainerInfo, UnknownContainerError
-from .hardening import LABEL, OWNER_LABEL
+from .hardening import LABEL, OWNERS_LABEL
 
 __all__ = ("inspected_info", "is_left_over", "listed_info")
+
+_LABELS = TypeAdapter(dict[str, str])
 
 _STALE = 60.0
 """Seconds after which a container that was never started has lost its maker, and one that ended its remover."""
@@ -51,9 +53,9 @@ def _info(id: str, name: str, labels: dict[str, str], *, running: bool, status: 
     name = name.lstrip("/")
     try:
         spec = ContainerSpec.model_validate_json(labels[f"{LABEL}.spec"])
+        owner = _LABELS.validate_json(labels[OWNERS_LABEL])
     except (KeyError, ValidationError) as error:
         raise UnknownContainerError(f"the container {name!r} is not a sandbox of ours") from error
-    owner = {key.removeprefix(OWNER_LABEL): value for key, value in labels.items() if key.startswith(OWNER_LABEL)}
     return ContainerInfo(id=id, name=name, spec=spec, running=running, status=status, labels=owner)
 
 

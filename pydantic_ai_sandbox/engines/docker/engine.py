@@ -178,7 +178,10 @@ class DockerEngine:
         return self._create_with(volume, spec, name, labels)
 
     def _create_with(self, volume: RunnerVolume, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:
-        return self.api().create_container_from_config(container_config(spec, volume, labels), name)["Id"]
+        # Looked up every time: another image may have the name by now.
+        volumes: dict[str, Any] = self._inspected_image(spec.image)["Config"].get("Volumes") or {}
+        config = container_config(spec, volume, labels, image_volumes=volumes)
+        return self.api().create_container_from_config(config, name)["Id"]
 
     def _adopt(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> ContainerInfo | None:
         """The container that has the name; `None` if it is just going away."""
@@ -201,7 +204,10 @@ class DockerEngine:
             found: list[ContainerInfo] = []
             for container in _listed(self.api(), labels):
                 with contextlib.suppress(UnknownContainerError):
-                    found.append(listed_info(container))
+                    info = listed_info(container)
+                    # The daemon's own filter also finds labels that come from an image.
+                    if labels.items() <= info.labels.items():
+                        found.append(info)
         return found
 
     def named(self, name: str) -> ContainerInfo | None:
@@ -321,11 +327,13 @@ class DockerEngine:
     def _architecture(self, image: str) -> str:
         architecture = self._architectures.get(image)
         if architecture is None:
-            with docker_errors("inspect an image"):
-                found: dict[str, Any] = self.api().inspect_image(image)
-            name: str = found["Architecture"]
+            name: str = self._inspected_image(image)["Architecture"]
             architecture = self._architectures[image] = _ARCHITECTURES.get(name, name)
         return architecture
+
+    def _inspected_image(self, image: str) -> dict[str, Any]:
+        with docker_errors("inspect an image"):
+            return self.api().inspect_image(image)
 
 
 def _raise_for_oci_runtime(error: docker.errors.APIError, oci_runtime: str | None) -> None:

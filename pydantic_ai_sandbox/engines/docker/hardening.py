@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import posixpath
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ...spec import MOUNT_ROOT, ContainerSpec
 from .seccomp import profile_json
 
-__all__ = ("HOME", "LABEL", "OWNER_LABEL", "RUNNER", "SOCKET_DIRECTORY", "RunnerVolume", "container_config")
+__all__ = (
+    "HOME",
+    "LABEL",
+    "OWNERS_LABEL",
+    "OWNER_LABEL",
+    "RUNNER",
+    "SOCKET_DIRECTORY",
+    "RunnerVolume",
+    "container_config",
+)
 
 LABEL = "pydantic-ai-sandbox"
 """Prefix of our labels; `<LABEL>.managed` marks everything that is ours."""
 
 OWNER_LABEL = f"{LABEL}.owner."
-"""Prefix of the labels that say whose a container is; it inherits other labels from its image."""
+"""Prefix of the labels by which the engine finds whose a container is. An image can have such labels too, and hands them on."""
+
+OWNERS_LABEL = f"{LABEL}.owners"
+"""Says, as JSON, whose a container really is: every container of ours is given it, so none has it from its image."""
 
 RUNNER = f"{MOUNT_ROOT}/bin/runner"
 """The runner's binary in every container."""
@@ -42,9 +56,20 @@ class RunnerVolume:
 
 
 def container_config(
-    spec: ContainerSpec, runner: RunnerVolume, labels: Mapping[str, str] | None = None
+    spec: ContainerSpec,
+    runner: RunnerVolume,
+    labels: Mapping[str, str] | None = None,
+    *,
+    image_volumes: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The body of Docker's "create a container" request; nothing else configures a container of ours."""
+    """The body of Docker's "create a container" request; nothing else configures a container of ours.
+
+    Args:
+        spec: What it is made of.
+        runner: The volume with the runner.
+        labels: Whose it is.
+        image_volumes: Where the image declares volumes.
+    """
     return {
         "Image": spec.image,
         "User": f"{spec.uid}:{spec.uid}",
@@ -58,6 +83,7 @@ def container_config(
             f"{LABEL}.spec": spec.model_dump_json(),
             f"{LABEL}.digest": spec.digest(),
             **({f"{LABEL}.unsafe": spec.unsafe} if spec.unsafe else {}),
+            OWNERS_LABEL: json.dumps(dict(labels or {}), sort_keys=True),
             **{f"{OWNER_LABEL}{name}": value for name, value in (labels or {}).items()},
         },
         "NetworkDisabled": spec.network == "none",
@@ -66,7 +92,7 @@ def container_config(
         "Healthcheck": {"Test": ["NONE"]},
         "OpenStdin": False,
         "Tty": False,
-        "HostConfig": _host_config(spec, runner),
+        "HostConfig": _host_config(spec, runner, image_volumes),
     }
 
 
@@ -95,8 +121,9 @@ def _environment(spec: ContainerSpec) -> list[str]:
     return [f"{name}={value}" for name, value in {**defaults, **spec.env}.items()]
 
 
-def _host_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any]:
+def _host_config(spec: ContainerSpec, runner: RunnerVolume, image_volumes: Iterable[str]) -> dict[str, Any]:
     limits = spec.limits
+    mounts = _mounts(spec, runner)
     return {
         "AutoRemove": not spec.persistent,
         "RestartPolicy": {"Name": "no"},
@@ -126,8 +153,8 @@ def _host_config(spec: ContainerSpec, runner: RunnerVolume) -> dict[str, Any]:
         ],
         "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}},
         # --- files
-        "Mounts": _mounts(spec, runner),
-        "Tmpfs": _tmpfs(spec),
+        "Mounts": mounts,
+        "Tmpfs": {**_in_place_of(image_volumes, spec, mounts), **_tmpfs(spec)},
         **({"Runtime": spec.oci_runtime} if spec.oci_runtime else {}),
     }
 
@@ -163,6 +190,16 @@ def _bind(source: str, target: str, *, read_only: bool, propagation: str = "rpri
         "ReadOnly": read_only,
         "BindOptions": {"Propagation": propagation},
     }
+
+
+def _in_place_of(image_volumes: Iterable[str], spec: ContainerSpec, mounts: list[dict[str, Any]]) -> dict[str, str]:
+    """File systems in memory where the image declares volumes: those would be the host's disk, without any limit."""
+    if spec.persistent:
+        # All of its root file system is on that disk.
+        return {}
+    taken = {mount["Target"] for mount in mounts}
+    options = _tmpfs_options(int(spec.limits.tmp), spec.uid, "0755")
+    return {path: options for volume in image_volumes if (path := posixpath.normpath(volume)) not in taken}
 
 
 def _tmpfs(spec: ContainerSpec) -> dict[str, str]:

@@ -1,0 +1,28 @@
+"""Every attack succeeds where nobody thought of it, and fails here."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attacks import families
+from tests.attacks.lab import Lab
+from tests.attacks.registry import Attack, outcome
+
+pytestmark = [pytest.mark.docker, pytest.mark.attacks]
+
+
+def _case(attack: Attack) -> object:
+    return pytest.param(attack, id=attack.id, marks=[pytest.mark.quick] if attack.quick else [])
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("attack", [_case(attack) for attack in families.ATTACKS])
+async def test_what_works_on_a_naive_configuration_fails_here(
+    lab: Lab, outcomes: dict[str, tuple[bool, bool]], attempt: int, attack: Attack
+) -> None:
+    naive = await outcome(attack.naive, lab)
+    assert naive, "it fails on the naive side too, and so proves nothing"
+    ours = await outcome(attack.ours, lab)
+    worst = outcomes.get(attack.id, (True, False))
+    outcomes[attack.id] = (naive and worst[0], ours or worst[1])
+    assert not ours, "it succeeds"
