@@ -95,7 +95,7 @@ async def shared_sandbox(engine: DockerEngine) -> AsyncGenerator[DockerSandbox]:
         yield sandbox
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 async def busy_sandboxes(request: pytest.FixtureRequest) -> AsyncGenerator[None]:
     """With `--busy`, sandboxes that work for their living while others are attacked."""
     count = BUSY_SANDBOXES if request.config.getoption("busy", False) else 0
@@ -108,7 +108,9 @@ async def busy_sandboxes(request: pytest.FixtureRequest) -> AsyncGenerator[None]
 
 
 @pytest.fixture
-async def lab(tmp_path: Path, all_plains: Plains, shared_sandbox: DockerSandbox) -> AsyncGenerator[Lab]:
+async def lab(
+    tmp_path: Path, all_plains: Plains, shared_sandbox: DockerSandbox, busy_sandboxes: None
+) -> AsyncGenerator[Lab]:
     """The place of one attack."""
     # Docker and other users walk through it.
     for folder in (tmp_path, *tmp_path.parents[:2]):

@@ -128,9 +128,9 @@ for _name, _address in (
 SECRET_NAME = "the-secret.attacked.test"
 
 
-def _answers(server: socket.socket) -> bool:
+def _asked(server: socket.socket, within: float) -> bool:
     """Whether a question about the name arrives."""
-    server.settimeout(0.5)
+    server.settimeout(within)
     try:
         return b"the-secret" in server.recv(1000)
     except TimeoutError:
@@ -145,15 +145,13 @@ def _dns_naive(lab: Lab) -> bool:
     plain = lab.another_plain(dns=[gateway], dns_opt=["timeout:1", "attempts:1"])
     with lab.listening(gateway, 53, socket.SOCK_DGRAM) as server:
         plain.start(["python3", "-c", ASK])
-        return _answers(server)
+        return _asked(server, within=10)
 
 
 async def _dns_ours(lab: Lab) -> bool:
     with lab.listening(_gateway(lab), 53, socket.SOCK_DGRAM) as server:
         await lab.sandbox.run(["python3", "-c", ASK], timeout=20)
-        resolv = await lab.sandbox.run("cat /etc/resolv.conf 2>/dev/null || true", shell=True)
-        assert "nameserver" not in resolv.stdout or not resolv.stdout.strip() or not _answers(server)
-        return _answers(server)
+        return _asked(server, within=0.3)
 
 
 family.pair("carries a secret out in a question for a name", against=DEFAULT, naive=_dns_naive, ours=_dns_ours)
