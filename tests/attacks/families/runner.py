@@ -68,7 +68,7 @@ for _signal, _verb in (("KILL", "kills"), ("STOP", "stops")):
 family.probe("traces PID 1", "checked(libc.ptrace(16, 1, 0, 0))", REFUSED, quick=True)
 family.probe("reads PID 1's memory", "open('/proc/1/mem', 'rb')", OUT_OF_REACH, quick=True)
 family.probe("reads PID 1's environment", "open('/proc/1/environ', 'rb').read()", OUT_OF_REACH)
-family.probe("reaches PID 1's files", "os.stat('/proc/1/cwd/'); os.stat('/proc/1/root/')", OUT_OF_REACH)
+family.probe("reaches PID 1's files", "os.stat('/proc/1/cwd/f'); os.stat('/proc/1/root/etc')", OUT_OF_REACH)
 family.probe("takes limits from PID 1", "resource.prlimit(1, resource.RLIMIT_NOFILE, (9, 9))", REFUSED)
 family.probe(
     "has PID 1 killed first when memory runs out", "open('/proc/1/oom_score_adj', 'w').write('1000')", OUT_OF_REACH
