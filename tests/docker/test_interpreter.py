@@ -287,6 +287,15 @@ async def test_a_hundred_megabytes_of_output_do_not_raise_the_backends_memory() 
 # --- being stopped
 
 
+async def test_whoever_comes_right_after_a_shutdown_gets_a_new_kernel(interpreter: Interpreter) -> None:
+    for _ in range(4):
+        await interpreter.run("x = 1")
+        await interpreter.shutdown()
+        after = await interpreter.run("'x' in globals()")
+        assert (after.result.head.strip(), after.is_first) == ("False", True)
+        await interpreter.shutdown()
+
+
 async def test_a_cell_can_be_interrupted_from_elsewhere(interpreter: Interpreter, python: DockerSandbox) -> None:
     await interpreter.run("x = 'kept'")
     assert not await interpreter.interrupt()

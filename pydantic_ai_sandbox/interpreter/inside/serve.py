@@ -349,6 +349,7 @@ class Server:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        self.server: asyncio.AbstractServer
         self.kernel: Kernel | None = None
         self.lost: dict | None = None
         """How a kernel ended of which nobody has been told yet."""
@@ -360,7 +361,7 @@ class Server:
 
     async def serve(self, listener: socket.socket) -> None:
         self.warm()
-        async with await asyncio.start_unix_server(self.meet, sock=listener, limit=LARGEST_REQUEST):
+        async with await asyncio.start_unix_server(self.meet, sock=listener, limit=LARGEST_REQUEST) as self.server:
             await self.ended.wait()
         self.drop()
 
@@ -398,6 +399,8 @@ class Server:
         if operation == "status":
             return {"state": self.state(), "cells": self.kernel.cells if self.kernel else 0, "queued": self.queued}
         if operation == "shutdown":
+            # Before the answer: whoever comes after it finds nobody here, and starts another.
+            self.server.close()
             self.ended.set()
             return {}
         raise ValueError(operation)
