@@ -57,12 +57,16 @@ async def write_text(manager: SessionManager, host: Path, args: Arguments) -> No
 
 
 async def write_by_command(manager: SessionManager, host: Path, args: Arguments) -> int:
-    """Whole or not at all, as far as a shell can: written aside, counted, moved."""
+    """Whole or not at all, as far as a shell can: written aside, counted, moved.
+
+    In a file system of its own beneath which the disk may be full, no program knows that its file is there before it asks.
+    """
     data = _data(args)
     path = shlex.quote(file_name(args["user"], args["index"]))
     aside = shlex.quote(scratch(args["user"], args["nonce"]))
     command = (
-        f"mkdir -p d0 d1 d2 && cat > {aside} && test $(wc -c < {aside}) = {len(data)} && mv {aside} {path} "
+        f"mkdir -p d0 d1 d2 && cat > {aside} && test $(wc -c < {aside}) = {len(data)} "
+        f"{f'&& sync {aside} ' if args['own_disks'] else ''}&& mv {aside} {path} "
         f"|| {{ rm -f {aside}; exit 1; }}"
     )
     sandbox = await _sandbox(manager, args)

@@ -66,5 +66,5 @@ def recognised(user: str, index: int, data: bytes) -> str:
         nonce, size = first[3].decode(), int(first[4])
         if data == content(user, index, nonce, size):
             return nonce
-    marks = sorted({mark.decode() for mark in re.findall(rb"mark:([0-9a-f]{8})", data)})
-    return f"torn or foreign: {len(data)} bytes with marks {marks}, begins with {data[:100]!r}"
+    lines = sorted({line[0].decode() for line in re.finditer(_LINE, data)})
+    return f"torn or foreign: {len(data)} bytes, {data.count(0)} of them 0, first at {data.find(0)}, with lines {lines[:8]}"

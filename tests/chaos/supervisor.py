@@ -33,6 +33,9 @@ _PATIENCE = 300.0
 _LOOK = 5.0
 """Seconds between looking at what the workers occupy."""
 
+_CALMING = 60.0
+"""Seconds in which a worker at rest may still end what was begun: as long as the daemon has for its answers, and more."""
+
 _SHOWN = 40
 """Entries of the journal that are shown with a complaint."""
 
@@ -140,7 +143,7 @@ class Supervisor:
         start = time.monotonic()
         fields = {"deed": deed, "index": index, "worker": f"{worker.slot}.{worker.life}", **args}
         self.journal.note(user.id, begin=fields, index=index, cancel_after=cancel_after)
-        everything = {**args, "user": user.id, "index": index}
+        everything = {**args, "user": user.id, "index": index, "own_disks": self._plan.quota is not None}
         answer = await worker.ask(deed, everything, patience=_PATIENCE, cancel_after=cancel_after)
         seconds = time.monotonic() - start
         verdict = (
@@ -217,16 +220,24 @@ class Supervisor:
             while veteran.waiting:
                 await asyncio.sleep(0.1)
             await veteran.ask("rest", {}, patience=_PATIENCE, cancel_after=None)
-            answer = await veteran.ask("census", {}, patience=_PATIENCE, cancel_after=None)
+            await self._count_at_rest(veteran)
         finally:
             self._veteran_rests = False
-        if not answer.ok:
-            self._complain(f"the worker that is never killed does not answer: {answer}")
-            return
-        self._rests.append(at_rest(answer.result))
         # The first was before anything was used.
         for more in grown(self._rests[min(1, len(self._rests) - 1)], self._rests[-1]):
             self._complain(f"at rest number {len(self._rests)}: {more}")
+
+    async def _count_at_rest(self, veteran: Worker) -> None:
+        """Count until there is no more than before, or for a while: what nobody waits for any more ends in its own time."""
+        give_up = time.monotonic() + _CALMING
+        while True:
+            answer = await veteran.ask("census", {}, patience=_PATIENCE, cancel_after=None)
+            count = at_rest(answer.result)
+            before = self._rests[1] if len(self._rests) > 1 else count
+            if not grown(before, count) or time.monotonic() > give_up:
+                self._rests.append(count)
+                return
+            await asyncio.sleep(1)
 
     # --- the end
 
