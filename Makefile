@@ -50,7 +50,7 @@ images: docker ## Build the images of the built-in runtimes that are not there y
 	@$(BIN)/pydantic-ai-sandbox build
 
 .PHONY: demo
-demo: images ## Watch an agent repair a package in a sandbox
+demo: docker ## Watch an agent repair a package in a sandbox
 	@$(PYTHON) examples/quickstart.py
 
 # -- Checks -----------------------------------------------------------------------------------------------------------
@@ -106,6 +106,13 @@ format: setup ## Format the sources and apply the safe fixes
 	@$(BIN)/ruff check --fix --exit-zero --quiet
 	@$(BIN)/ruff format
 	@$$($(GO) env GOROOT)/bin/gofmt -w $(RUNNER)
+
+CHAOS_SECONDS ?= 3600
+CHAOS_ARGS ?=
+
+.PHONY: chaos
+chaos: images ## Operations and faults at random, CHAOS_SECONDS (3600) long, on a daemon of its own; needs root
+	@$(PYTHON) -m tests.chaos --seconds $(CHAOS_SECONDS) $(CHAOS_ARGS)
 
 .PHONY: bench
 bench: images ## Measure against a host subprocess, docker exec and docker run

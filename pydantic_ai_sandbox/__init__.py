@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .channel.answers import Usage
-from .console import ConsoleToolset, create_console_toolset
+from .checks import Check, SelfCheck, self_check
+from .console import ConsoleToolset, PythonToolset, create_console_toolset
 from .engines.base import ContainerInfo
 from .engines.docker import DockerEngine
 from .errors import (
@@ -13,15 +14,21 @@ from .errors import (
     EngineError,
     EngineUnavailableError,
     ImageBuildError,
+    InterpreterError,
+    InterpreterMissingError,
     InvalidUserIdError,
+    OCIRuntimeError,
     QuotaExceededError,
     ResourceExhaustedError,
     RuntimeNotFoundError,
     SandboxError,
     SpecMismatchError,
+    UnsafeMountError,
 )
+from .interpreter import CellError, CellResult, Interpreter, InterpreterState, KernelDeath
 from .protocols import (
     BoundedText,
+    ByteStream,
     CauseOfDeath,
     CommandStream,
     Edit,
@@ -34,6 +41,7 @@ from .protocols import (
     JobInfo,
     JobOutput,
     OutputChunk,
+    SupportsDial,
     SupportsEdit,
     SupportsExecution,
     SupportsGlob,
@@ -54,9 +62,13 @@ from .spec import ResourceLimits, RuntimeConfig
 __all__ = (
     "BoundedText",
     "BuildProgress",
+    "ByteStream",
     "CapacityError",
     "CauseOfDeath",
+    "CellError",
+    "CellResult",
     "ChannelError",
+    "Check",
     "Checkpoint",
     "CommandStream",
     "ConsoleToolset",
@@ -74,11 +86,18 @@ __all__ = (
     "GrepLine",
     "GrepResult",
     "ImageBuildError",
+    "Interpreter",
+    "InterpreterError",
+    "InterpreterMissingError",
+    "InterpreterState",
     "InvalidUserIdError",
     "Job",
     "JobInfo",
     "JobOutput",
+    "KernelDeath",
+    "OCIRuntimeError",
     "OutputChunk",
+    "PythonToolset",
     "QuotaExceededError",
     "ResourceExhaustedError",
     "ResourceLimits",
@@ -87,10 +106,12 @@ __all__ = (
     "RuntimeNotFoundError",
     "Sandbox",
     "SandboxError",
+    "SelfCheck",
     "Session",
     "SessionManager",
     "SpecMismatchError",
     "StorageUsage",
+    "SupportsDial",
     "SupportsEdit",
     "SupportsExecution",
     "SupportsGlob",
@@ -100,10 +121,12 @@ __all__ = (
     "SupportsTextRange",
     "SupportsVersionedWrite",
     "TextRange",
+    "UnsafeMountError",
     "Usage",
     "UserSandbox",
     "Waiting",
     "Written",
     "create_console_toolset",
     "run_once",
+    "self_check",
 )

@@ -1,7 +1,10 @@
-"""The command line: `pydantic-ai-sandbox build`, `images`, `remove`."""
+"""The command line: `pydantic-ai-sandbox build`, `images`, `remove`, `doctor`."""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import json
 import re
 import time
 from collections.abc import Generator
@@ -15,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from .checks.doctor import Examination, examine
+from .checks.results import Check, Verdict, worst
 from .engines.docker import DockerEngine
 from .engines.docker.inventory import list_images, remove_everything, size_together
 from .errors import ImageBuildError, SandboxError
@@ -165,13 +170,64 @@ def remove(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
             typer.echo(f"removing {name}")
 
 
+_STYLES: dict[Verdict, str] = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
+
+_CANNOT_CHECK = 2
+"""Exit status of `doctor` where there is no sandbox to examine."""
+
+
+@app.command()
+def doctor(
+    workspace_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of users' workspaces, to find out what holds a quota there.", file_okay=False, exists=True
+        ),
+    ] = None,
+    oci_runtime: Annotated[
+        str | None, typer.Option(help="OCI runtime to examine, such as runsc, instead of the daemon's default.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Image to examine instead of the runtime python-minimal.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object instead of a table.")] = False,
+) -> None:
+    """Try every wall of a sandbox made for the purpose.
+
+    Exit status: 0 if none is missing, 1 if one is, 2 if nothing could be tried.
+    """
+    with _failures(_CANNOT_CHECK):
+        what = Examination(
+            engine=DockerEngine.default(), image=image, oci_runtime=oci_runtime, workspace_root=workspace_root
+        )
+        checks = asyncio.run(_all(what))
+    verdict = worst(checks)
+    if as_json:
+        found = {"verdict": verdict, "checks": [dataclasses.asdict(check) for check in checks]}
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _console().print(_table(checks))
+    raise typer.Exit(1 if verdict == "fail" else 0)
+
+
+async def _all(what: Examination) -> tuple[Check, ...]:
+    return tuple([check async for check in examine(what)])
+
+
+def _table(checks: tuple[Check, ...]) -> Table:
+    table = Table("check", "verdict", "what was seen", "what to do", box=None, pad_edge=False)
+    for check in checks:
+        verdict = Text(check.verdict, style=_STYLES[check.verdict])
+        # As text, which has no markup: a container's words are in there.
+        table.add_row(Text(check.name), verdict, Text(check.seen), Text(check.remedy))
+    return table
+
+
 @contextmanager
-def _failures() -> Generator[None]:
-    """End with a message instead of a traceback."""
+def _failures(status: int = 1) -> Generator[None]:
+    """End with a message, and an exit status, instead of a traceback."""
     try:
         yield
     except SandboxError as error:
         log = error.log_tail if isinstance(error, ImageBuildError) else ""
         message = "\n".join(_UNPRINTABLE.sub("", line) for line in [*log.splitlines(), f"error: {error}"])
         typer.echo(message, err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(status) from None

@@ -4,6 +4,7 @@
     ├── EngineError                       the container engine refused or failed
     │   ├── EngineUnavailableError        … does not answer              (also ConnectionError)
     │   ├── ImageBuildError               … could not build an image     (.log_tail, .step)
+    │   ├── OCIRuntimeError               … cannot start containers so   (.oci_runtime)
     │   └── SpecMismatchError             … has the name for a container of other settings
     ├── RuntimeNotFoundError              no runtime of that name        (also LookupError)
     ├── InvalidUserIdError                nobody can have that user id   (also ValueError)
@@ -11,6 +12,9 @@
     ├── QuotaExceededError                a workspace is full            (also OSError; .limit)
     ├── ChannelError                      the stream to the runner broke a rule or broke off
     ├── EditError                         an edit does not apply         (also ValueError)
+    ├── InterpreterError                  the interpreter in the sandbox failed, or answers what makes no sense
+    │   └── InterpreterMissingError       … cannot be started: there is no Python with ipykernel
+    ├── UnsafeMountError                  a path must not be mounted     (also ValueError)
     └── ResourceExhaustedError            the sandbox ran into one of its limits (.resource, .limit)
 
 What a command or a file operation does wrong is not here: a non-zero exit code is a result, a missing file is
@@ -29,12 +33,16 @@ __all__ = (
     "EngineError",
     "EngineUnavailableError",
     "ImageBuildError",
+    "InterpreterError",
+    "InterpreterMissingError",
     "InvalidUserIdError",
+    "OCIRuntimeError",
     "QuotaExceededError",
     "ResourceExhaustedError",
     "RuntimeNotFoundError",
     "SandboxError",
     "SpecMismatchError",
+    "UnsafeMountError",
 )
 
 
@@ -60,6 +68,17 @@ class ImageBuildError(EngineError):
         super().__init__(message)
         self.log_tail = log_tail
         self.step = step
+
+
+class OCIRuntimeError(EngineError):
+    """The engine does not know the OCI runtime that was asked for, or containers do not start with it.
+
+    `oci_runtime` is its name.
+    """
+
+    def __init__(self, message: str, *, oci_runtime: str) -> None:
+        super().__init__(message)
+        self.oci_runtime = oci_runtime
 
 
 class SpecMismatchError(EngineError):
@@ -103,6 +122,18 @@ class ChannelError(SandboxError):
 
 class EditError(SandboxError, ValueError):
     """The text to replace is not there, not unique or empty, or the file changed; written for whoever asked for the edit."""
+
+
+class UnsafeMountError(SandboxError, ValueError):
+    """A path of the host must not be mounted into a sandbox: it would hand over the host, or another user's files."""
+
+
+class InterpreterError(SandboxError):
+    """The interpreter in a sandbox could not be started, ended without an answer, or answered what makes no sense."""
+
+
+class InterpreterMissingError(InterpreterError):
+    """The sandbox has nothing to make an interpreter of: no Python, or one without ipykernel."""
 
 
 class ResourceExhaustedError(SandboxError):

@@ -16,6 +16,7 @@ from pydantic_ai.workspaces import WorkspaceCommand
 
 __all__ = (
     "BoundedText",
+    "ByteStream",
     "CauseOfDeath",
     "CommandStream",
     "Edit",
@@ -28,6 +29,7 @@ __all__ = (
     "JobInfo",
     "JobOutput",
     "OutputChunk",
+    "SupportsDial",
     "SupportsEdit",
     "SupportsExecution",
     "SupportsGlob",
@@ -467,5 +469,48 @@ class SupportsGrep(Protocol):
         Raises:
             ValueError: The pattern or the glob is malformed; the message says how.
             FileNotFoundError: `path` is missing.
+        """
+        ...
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """A connection to something that listens; leaving its context closes it."""
+
+    async def read(self) -> bytes:
+        """Some of what the other side sends, `b""` when it has closed; what nobody reads makes it wait.
+
+        Raises:
+            ConnectionResetError: The other side broke the connection off.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the other side does not read.
+
+        Raises:
+            BrokenPipeError: The other side has closed.
+        """
+        ...
+
+    async def close_write(self) -> None:
+        """Let the other side read to the end; it can still be read."""
+        ...
+
+
+@runtime_checkable
+class SupportsDial(Protocol):
+    """Connects to what listens in the workspace, whether or not there is a network."""
+
+    def dial(self, address: str | int) -> AbstractAsyncContextManager[ByteStream]:
+        """Connect to a unix socket, by its absolute path or an abstract name (`"@name"`), or to a port of 127.0.0.1.
+
+        Entering the context connects. An open connection is use of the workspace.
+
+        Raises:
+            ConnectionRefusedError: Nobody listens there.
+            FileNotFoundError, NotADirectoryError, PermissionError, OSError: As for any path.
+            ValueError: It cannot be an address.
+            WorkspaceUnavailableError: The sandbox is gone.
         """
         ...

@@ -24,6 +24,9 @@ from pydantic_ai.workspaces import (
 
 from .channel.answers import Captured, Usage
 from .channel.client import RunnerClient, command_request
+from .channel.multiplexer import Stream
+from .channel.sinks import Flow
+from .connections import SandboxConnection
 from .editing import changed_since_read, replace_text
 from .engines.base import ContainerInfo, Engine, Progress
 from .engines.docker import DockerEngine
@@ -32,6 +35,7 @@ from .lifecycle import Blueprint, Lifecycle
 from .processes import SandboxJob, SandboxStream
 from .protocols import (
     BoundedText,
+    ByteStream,
     CauseOfDeath,
     CommandStream,
     Edit,
@@ -44,7 +48,7 @@ from .protocols import (
     Written,
 )
 from .runtimes import deferred
-from .spec import ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount, readable_size
+from .spec import DEFAULT_UID, ContainerSpec, NetworkMode, ResourceLimits, RuntimeConfig, VolumeMount, readable_size
 from .transfer import copy_from, copy_to
 
 __all__ = ("DockerSandbox", "RunResult", "Sandbox")
@@ -579,6 +583,36 @@ class Sandbox:
         src = _path(src)
         return await self._do(lambda runner: copy_from(runner, src, Path(host_dir), limit=limit))
 
+    # --- connections
+
+    @asynccontextmanager
+    async def dial(self, address: str | int) -> AsyncGenerator[ByteStream]:
+        """Connect to something that listens in the sandbox; leaving the context closes the connection.
+
+        It needs no network, and works without one. An open connection is use of the sandbox.
+
+        Args:
+            address: The absolute path or the abstract name (`"@name"`) of a unix socket, or a port of 127.0.0.1.
+
+        Raises:
+            ConnectionRefusedError: Nobody listens there.
+            FileNotFoundError, NotADirectoryError, PermissionError, OSError: As for any path.
+            ValueError: It cannot be an address.
+            ResourceExhaustedError: As many connections are open as there may be.
+        """
+        target = _address(address)
+
+        async def call(runner: RunnerClient) -> tuple[RunnerClient, Stream, Flow]:
+            return runner, *await runner.dial(target)
+
+        runner, stream, flow = await self._do(call)
+        try:
+            yield SandboxConnection(stream, flow)
+        except ChannelError as error:
+            raise await self._lifecycle.explain(runner, error) from error
+        finally:
+            stream.abandon()
+
     # --- limits
 
     def _limits(self) -> ResourceLimits:
@@ -627,7 +661,10 @@ class DockerSandbox(Sandbox):
         persistent: Keep the container, and what was installed into it, when this object closes; needs a `name` to be found again.
         name: Name of the sandbox: one that runs under it with the same settings is used instead of a new one.
         ref: Attach to the sandbox that this identifies; never creates one.
-        oci_runtime: The daemon's OCI runtime, such as `"runsc"` for gVisor.
+        oci_runtime: The daemon's OCI runtime, such as `"runsc"` for gVisor; `OCIRuntimeError` on first use if it does not work.
+        allow_root: UNSAFE. Run everything as root, which is one hole in the kernel away from the host; not over host directories
+            that can be written to.
+        extra_caps: UNSAFE. Capabilities that root then has (`spec.GRANTABLE_CAPS`), such as `("CHOWN", "DAC_OVERRIDE")`.
         engine: The daemon; by default the one that the environment names.
         progress: Called, from a worker thread, with events of pulling and building images.
 
@@ -651,11 +688,14 @@ class DockerSandbox(Sandbox):
         name: str | None = None,
         ref: WorkspaceRef | None = None,
         oci_runtime: str | None = None,
+        allow_root: bool = False,
+        extra_caps: Sequence[str] = (),
         engine: Engine | None = None,
         progress: Progress | None = None,
     ) -> None:
         spec = ContainerSpec(
             image=image or _PLACEHOLDER,
+            uid=0 if allow_root else DEFAULT_UID,
             workspace=None if workspace is None else Path(workspace).expanduser().absolute(),
             volumes=tuple(_volume(source, target) for source, target in (volumes or {}).items()),
             env=dict(env or {}),
@@ -665,6 +705,8 @@ class DockerSandbox(Sandbox):
             max_lifetime=max_lifetime or 0,
             persistent=persistent,
             oci_runtime=oci_runtime,
+            allow_root=allow_root,
+            extra_caps=tuple(extra_caps),
         )
         blueprint = Blueprint(runtime=image or deferred(runtime), spec=spec, name=name)
         super().__init__(Lifecycle(engine or DockerEngine.default(), blueprint, ref, progress))
@@ -704,6 +746,16 @@ def _path(path: str) -> str:
     """A path without a trailing slash, doubled slashes or `.`; `..` stays, for the kernel to follow."""
     _check_path(path)
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _address(address: str | int) -> str | int:
+    if isinstance(address, int):
+        if not 0 < address < 65_536:
+            raise ValueError(f"a port is a number from 1 to 65535, got {address!r}")
+        return address
+    if address.startswith("@"):
+        return address
+    return _path(address)
 
 
 def _absolute(path: str | None) -> str | None:

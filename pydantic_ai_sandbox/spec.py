@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
+from .errors import UnsafeMountError
+
 __all__ = (
     "DEFAULT_UID",
+    "GRANTABLE_CAPS",
+    "MANAGER_FOLDER",
     "MOUNT_ROOT",
     "WORKSPACE",
     "ContainerSpec",
@@ -32,6 +36,10 @@ WORKSPACE = "/workspace"
 MOUNT_ROOT = "/.sandbox"
 """Directory in every container that belongs to us: the runner's binary (read-only) and its socket."""
 
+MANAGER_FOLDER = ".manager"
+"""Directory under a session manager's root that holds what is nobody's workspace, and so marks the root; no user's directory
+begins with a dot."""
+
 MiB = 1024 * 1024
 GiB = 1024 * MiB
 
@@ -41,14 +49,23 @@ NetworkMode: TypeAlias = Literal["none", "bridge"]
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+GRANTABLE_CAPS = frozenset({
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID",
+    "SETPCAP", "SETUID",
+})  # fmt: skip
+"""Capabilities that a sandbox can be given at all: those that Docker gives every container, less MKNOD, which makes devices, and
+SYS_CHROOT, which our seccomp profile makes useless. All others act on the kernel and the host that everybody shares
+(SYS_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_BOOT, SYS_TIME, BPF, …), go around the file system (DAC_READ_SEARCH) or take the runner
+over (SYS_PTRACE): with one of those there is no sandbox left to speak of."""
+
 _FORBIDDEN_SOURCES = frozenset({
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root", "/run", "/sbin", "/srv",
     "/sys", "/usr", "/var", "/var/lib", "/var/run",
 })  # fmt: skip
 """Host directories that hand the host, or all of its users, to whoever may write in them."""
 
-_FORBIDDEN_TREES = ("/dev", "/proc", "/sys", "/var/lib/docker", "/var/lib/containerd", "/run/docker", "/run/containerd")
-"""Host directories of which not even a part may be mounted."""
+_FORBIDDEN_TREES = ("/dev", "/proc", "/sys", "/run", "/var/run", "/var/lib/docker", "/var/lib/containerd")
+"""Host directories of which not even a part may be mounted: the kernel's, the engine's, and where services have their sockets."""
 
 _RESERVED_TARGETS = ("/proc", "/sys", "/dev", MOUNT_ROOT)
 """Container paths that a volume must not cover, nor anything below them."""
@@ -117,11 +134,11 @@ class RuntimeConfig(_Frozen):
     """Name for people, and part of the image's."""
     base_image: Text | None = None
     """Image to add to; by default the runtime `node-minimal` for `"npm"`, and `python-minimal` for the others."""
-    packages: tuple[Text, ...] = ()
+    packages: Sequence[Text] = ()
     """What to install, as the package manager writes it: `pandas>=2,<3`, `vite@7`, `ffmpeg`."""
     package_manager: Literal["pip", "npm", "apt"] = "pip"
     """What installs them: into the virtual environment `/opt/venv`, into `/node_modules`, or as Debian packages."""
-    setup: tuple[Text, ...] = ()
+    setup: Sequence[Text] = ()
     """Shell commands that run as root after that, each once, with the network on."""
     env: Mapping[str, Text] = Field(default_factory=dict)
     """Variables that `setup` and every command in a sandbox see. They are in the image: no place for secrets."""
@@ -135,18 +152,18 @@ class RuntimeConfig(_Frozen):
 
     @field_validator("packages")
     @classmethod
-    def _check_packages(cls, packages: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_packages(cls, packages: Sequence[str]) -> Sequence[str]:
         for package in packages:
             if not package.strip() or package.startswith("-"):
                 raise ValueError(f"{package!r} is not a package; what needs options can be a command in `setup`")
-        return packages
+        return tuple(packages)
 
     @field_validator("setup")
     @classmethod
-    def _check_setup(cls, setup: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_setup(cls, setup: Sequence[str]) -> Sequence[str]:
         if not all(command.strip() for command in setup):
             raise ValueError("a command in `setup` is empty")
-        return setup
+        return tuple(setup)
 
     @field_validator("base_image")
     @classmethod
@@ -218,12 +235,12 @@ def refuse_host_directory(path: Path) -> None:
     """Refuse what hands the host to a sandbox when mounted; looks at the path alone.
 
     Raises:
-        ValueError: It must not be mounted.
+        UnsafeMountError: It must not be mounted.
     """
     if str(path) in _FORBIDDEN_SOURCES or any(path.is_relative_to(tree) for tree in _FORBIDDEN_TREES):
-        raise ValueError(f"{str(path)!r} cannot be mounted: it would hand the host to the sandbox")
+        raise UnsafeMountError(f"{str(path)!r} cannot be mounted: it would hand the host to the sandbox")
     if path.name in ("docker.sock", "containerd.sock", "podman.sock"):
-        raise ValueError(f"{str(path)!r} cannot be mounted: whoever has the engine's socket has the host")
+        raise UnsafeMountError(f"{str(path)!r} cannot be mounted: whoever has the engine's socket has the host")
 
 
 class VolumeMount(_Frozen):
@@ -254,8 +271,8 @@ class ContainerSpec(_Frozen):
 
     image: str
     """Image reference or id."""
-    uid: Annotated[int, Field(ge=1)] = DEFAULT_UID
-    """User and group id that everything in the container runs as; never 0."""
+    uid: Annotated[int, Field(ge=0)] = DEFAULT_UID
+    """User and group id that everything in the container runs as; never 0 without `allow_root`."""
     workdir: Text = WORKSPACE
     """Where its files lie and its commands start."""
     workspace: Path | None = None
@@ -279,6 +296,21 @@ class ContainerSpec(_Frozen):
     0: any number. Meant for a host directory that nothing better limits."""
     oci_runtime: str | None = None
     """The engine's OCI runtime (`"runsc"` for gVisor); the engine's default when `None`."""
+    allow_root: bool = False
+    """Unsafe: everything in the container runs as root."""
+    extra_caps: tuple[str, ...] = ()
+    """Unsafe: capabilities, of `GRANTABLE_CAPS`, that root in the container has; all others stay dropped."""
+
+    @field_validator("extra_caps")
+    @classmethod
+    def _check_extra_caps(cls, caps: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(sorted({cap.upper().removeprefix("CAP_") for cap in caps}))
+        if refused := [name for name in names if name not in GRANTABLE_CAPS]:
+            raise ValueError(
+                f"{', '.join(map(repr, refused))} cannot be given to a sandbox, which would be none any more; "
+                f"there are: {', '.join(sorted(GRANTABLE_CAPS))}"
+            )
+        return names
 
     @field_validator("env")
     @classmethod
@@ -300,6 +332,31 @@ class ContainerSpec(_Frozen):
         if self.limits.output_stop < self.limits.output:
             raise ValueError("limits.output_stop must not be less than limits.output")
         return self
+
+    @model_validator(mode="after")
+    def _check_unsafe(self) -> ContainerSpec:
+        if (self.uid == 0) != self.allow_root:
+            raise ValueError("a sandbox runs as root if, and only if, allow_root=True asks for that")
+        if self.extra_caps and not self.allow_root:
+            raise ValueError(
+                "extra_caps are of no use without allow_root=True: only root in a container gets capabilities"
+            )
+        if "SETUID" in self.extra_caps and "KILL" not in self.extra_caps:
+            raise ValueError(
+                "extra_caps with SETUID need KILL too: the runner must be able to end what runs as another user"
+            )
+        if self.allow_root and (self.workspace or any(not volume.read_only for volume in self.volumes)):
+            raise ValueError(
+                "allow_root=True cannot be combined with a host directory that the sandbox may write to: it could leave a "
+                "program there that makes whoever runs it on the host root"
+            )
+        return self
+
+    @property
+    def unsafe(self) -> str:
+        """What it gives up of what keeps code in, for people; empty when it gives up nothing."""
+        caps = f"extra_caps={','.join(self.extra_caps)}" if self.extra_caps else ""
+        return " ".join(filter(None, ("allow_root" if self.allow_root else "", caps)))
 
     def digest(self) -> str:
         """Hash of all of it, 16 hexadecimal digits: tells whether a container that runs still fits."""

@@ -8,9 +8,14 @@ import docker
 import pytest
 from _pytest.terminal import TerminalReporter
 from docker.errors import DockerException
+from hypothesis import HealthCheck, settings
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
 from tests import leaks
+
+# How fast an example is says nothing on a machine that others use too.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 _BEFORE = pytest.StashKey[frozenset[str]]()
 

@@ -38,6 +38,9 @@ _MAX_COMMANDS = 200
 """Commands that one backend has running at once in a sandbox; further ones wait for their turn, first come, first served.
 The runner takes 256 from all of its backends."""
 
+_CONNECTED = b"\x01"
+"""The first data of a connection, which says that there is one."""
+
 _CODES = {name: number for number, name in errno.errorcode.items()}
 
 T = TypeVar("T")
@@ -341,6 +344,42 @@ class RunnerClient:
         return await self._ask(
             request, lambda result, answer: answers.grep_result(mode, result, answer), limit=_MAX_ANSWER
         )
+
+    # --- connections
+
+    async def dial(self, address: str | int) -> tuple[Stream, Flow]:
+        """A connection to a unix socket or a port in the sandbox; whoever gets it abandons the stream in the end.
+
+        Raises:
+            ConnectionRefusedError: Nobody listens there.
+        """
+        flow = Flow()
+        request = {"op": "dial", "port" if isinstance(address, int) else "unix": address}
+        stream = await self.channel.open(request, flow)
+        try:
+            async with asyncio.timeout(_ANSWER_DEADLINE):
+                piece = await flow.next(stream)
+            if piece is None:
+                await self.closed(stream)
+            if piece is None or piece[1] != _CONNECTED:
+                raise ChannelError("the runner's answer is malformed (no confirmation)")
+        except TimeoutError:
+            stream.abandon()
+            raise ChannelError(f"the sandbox's runner did not connect within {_ANSWER_DEADLINE:g} s") from None
+        except BaseException:
+            stream.abandon()
+            raise
+        return stream, flow
+
+    @staticmethod
+    async def closed(stream: Stream) -> None:
+        """Wait for the end of a connection.
+
+        Raises:
+            ConnectionResetError: It was broken off.
+        """
+        with _errors():
+            await stream.future
 
     # --- the container
 

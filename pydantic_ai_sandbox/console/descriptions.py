@@ -10,7 +10,7 @@ from functools import cache
 
 from .text import duration
 
-__all__ = ("JOB_TOOLS", "TOOL_NAMES", "Limits", "describe")
+__all__ = ("JOB_TOOLS", "PYTHON", "TOOL_NAMES", "Limits", "describe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,22 @@ _TEMPLATES: Mapping[str, str] = {
         "`close` then closes it (end of file)."
     ),
     "job_stop": "Stop a background job and all its processes. Stopping one that has ended changes nothing.",
+    "python": (
+        "Run Python code in an interpreter (IPython) that keeps variables, imports and functions from one call to the next; calls run one after "
+        "the other. Returns what the code printed, the value of its last expression, standard error after a `[stderr]` line, a "
+        "traceback if it failed, and a last line like `[ok · 0.02 s · In [3]]`; `In [1]` was a new interpreter, in which nothing "
+        "was defined. Open matplotlib figures are returned as images: no `plt.show()`, no file. Output over {max_output:,} characters "
+        "loses its middle: a line `[… bytes omitted …]` says how much. The code is interrupted after `timeout` seconds ({timeout} by default, "
+        "{max_timeout} at most), and the last line says whether variables were kept. `restart` starts a new interpreter first. "
+        "There is no standard input."
+    ),
 }  # fmt: skip
 
 _BACKGROUND = " With `background` it returns at once with a job id, and the command goes on running{hints}."
 JOB_TOOLS = frozenset({"job_output", "job_input", "job_stop"})
 """The tools for commands in the background."""
+PYTHON = "python"
+"""The tool that is offered only if asked for."""
 _JOB_USES = {"job_output": "read its output", "job_input": "write to its standard input", "job_stop": "stop it"}
 
 TOOL_NAMES = tuple(_TEMPLATES)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..protocols import Execution, JobInfo, JobOutput
-from .text import clip, count, duration, inline, status
+from .text import clip, count, duration, inline, shares, status
 
 __all__ = (
     "Report",
@@ -48,10 +48,10 @@ def command(execution: Execution, *, limit: int, notes: Sequence[str] = ()) -> R
         return f"[… {omitted:,} bytes omitted{'; ' if saved else ''}{saved} …]"
 
     streams = (execution.stdout, execution.stderr)
-    shares = _shares([len(stream.head) + len(stream.tail) for stream in streams], limit)
+    allotted = shares([len(stream.head) + len(stream.tail) for stream in streams], limit)
     stdout, stderr = (
         clip(stream.head, stream.tail, stream.omitted, share, marker)
-        for stream, share in zip(streams, shares, strict=True)
+        for stream, share in zip(streams, allotted, strict=True)
     )
     label = "[stderr]" if stdout.text and stderr.text else ""
     body = [part for part in (stdout.text, label, stderr.text) if part] or ["(no output)"]
@@ -59,12 +59,6 @@ def command(execution: Execution, *, limit: int, notes: Sequence[str] = ()) -> R
     # What was too long to keep can be short enough to show once progress bars have collapsed.
     extra = [] if clipped or not saved else [f"[… {saved} …]"]
     return Report("\n".join([*body, *extra, last]), clipped)
-
-
-def _shares(lengths: Sequence[int], limit: int) -> Sequence[int]:
-    """`limit` divided between two: a half each, and what one does not need to the other."""
-    first, second = (min(length, limit // 2) for length in lengths)
-    return limit - second, limit - first
 
 
 def _ending(execution: Execution) -> str:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from ..interpreter import Interpreter
+
 __all__ = ("PathOrder", "RunState", "current_state", "remembering")
 
 
@@ -72,6 +74,8 @@ class RunState:
         self.order = PathOrder()
         self.cursors: dict[str, int] = {}
         """Job id → where the model's reading of its output stands."""
+        self.interpreter: tuple[object, Interpreter] | None = None
+        """The workspace of the last cell, and its interpreter, which keeps cells in the order of their calls."""
 
 
 _current: ContextVar[RunState | None] = ContextVar("pydantic_ai_sandbox_console_state", default=None)

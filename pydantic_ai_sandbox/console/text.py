@@ -16,7 +16,7 @@ Commands print, files contain and directories are named whatever somebody hostil
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 __all__ = (
@@ -27,6 +27,7 @@ __all__ = (
     "inline",
     "output",
     "rendered_path",
+    "shares",
     "size",
     "status",
     "visible",
@@ -138,6 +139,17 @@ def size(number: int) -> str:
 def duration(seconds: float) -> str:
     """Seconds for people, who compare them with a timeout: `0.3 s`, `42 s`, `3600 s`."""
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def shares(lengths: Sequence[int], limit: int) -> Sequence[int]:
+    """`limit` divided between texts of these lengths: to each the same, and what one does not need to the others."""
+    result = [0] * len(lengths)
+    left, waiting = limit, len(lengths)
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        # Whoever comes last, the longest, gets all that is left.
+        result[index] = min(lengths[index], left // waiting) if waiting > 1 else left
+        left, waiting = left - result[index], waiting - 1
+    return result
 
 
 @dataclass(frozen=True)

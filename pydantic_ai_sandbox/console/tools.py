@@ -13,7 +13,7 @@ from pydantic_ai.tools import RunContext
 from pydantic_ai.workspaces import WorkspaceError
 
 from ..protocols import SupportsGlob, SupportsGrep
-from . import commands, files, findings, search
+from . import commands, files, findings, python, search
 from .descriptions import JOB_TOOLS, Limits
 from .patterns import split_root
 from .place import Place, find_place
@@ -36,9 +36,10 @@ _JobId = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(v
 class Tools:
     """The functions behind the tools. What they remember of a run is `state.current_state()`."""
 
-    def __init__(self, limits: Limits, offered: frozenset[str]) -> None:
+    def __init__(self, limits: Limits, offered: frozenset[str], interpreter: str) -> None:
         self._limits = limits
         self._offered = offered
+        self._interpreter = interpreter
 
     async def run(self, ctx: _Context, command: str, timeout: float | None = None, background: bool = False) -> str:
         """Run a command.
@@ -70,6 +71,32 @@ class Tools:
         if asked > limits.max_timeout:
             return limits.max_timeout, [f"timeout lowered to {duration(limits.max_timeout)}, the maximum"]
         return asked, []
+
+    async def python(
+        self, ctx: _Context, code: str = "", timeout: float | None = None, restart: bool = False
+    ) -> str | list[str | BinaryContent]:
+        """Run Python code.
+
+        Args:
+            ctx: The run.
+            code: The code; the value of its last expression is returned.
+            timeout: Seconds after which the code is interrupted.
+            restart: Start a new interpreter first, in which nothing is defined.
+        """
+        place = find_place(ctx)
+        if not code.strip() and not restart:
+            raise ModelRetry("code is empty; give Python code")
+        seconds, notes = self._timeout(timeout)
+        return await python.run(
+            place,
+            current_state(),
+            code,
+            name=self._interpreter,
+            timeout=seconds,
+            restart=restart,
+            limit=self._limits.max_output,
+            notes=notes,
+        )
 
     async def read(
         self, ctx: _Context, path: str, offset: int = 1, limit: int = 2000

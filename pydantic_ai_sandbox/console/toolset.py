@@ -14,27 +14,28 @@ from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool
 from pydantic_ai.toolsets.function import FunctionToolsetTool
 from pydantic_ai.workspaces import SupportsCommands, SupportsFilesystem
 
-from ..protocols import SupportsJobs
-from .descriptions import JOB_TOOLS, TOOL_NAMES, Limits, describe
+from ..interpreter import DEFAULT_NAME, check_name
+from ..protocols import SupportsDial, SupportsJobs
+from .descriptions import JOB_TOOLS, PYTHON, TOOL_NAMES, Limits, describe
 from .failures import translated
 from .place import find_place
 from .state import RunState, remembering
 from .tools import Tools
 
-__all__ = ("ConsoleToolset", "create_console_toolset")
+__all__ = ("ConsoleToolset", "PythonToolset", "create_console_toolset")
 
-_CHANGING = frozenset({"run", "write", "edit"}) | JOB_TOOLS
+_CHANGING = frozenset({"run", "write", "edit", PYTHON}) | JOB_TOOLS
 _SMALLEST_OUTPUT = 2_000
 
 
 class ConsoleToolset(FunctionToolset[AgentDepsT]):
     """Tools to work in a sandbox: `run`, `read`, `write`, `edit`, `ls`, `glob`, `grep`, and for background jobs
-    `job_output`, `job_input`, `job_stop`.
+    `job_output`, `job_input`, `job_stop`; with `interpreter` also `python`, which remembers variables.
 
     It works in the run's workspace (`agent.run(..., workspace=sandbox)`, or what a capability supplies), else in
     `deps.backend`. Any Pydantic AI workspace will do; on ours, the tools use what `pydantic_ai_sandbox.protocols`
-    offers. Tools that the workspace cannot serve are not offered: the job tools without `SupportsJobs`, everything that
-    changes something on a read-only workspace.
+    offers. Tools that the workspace cannot serve are not offered: the job tools without `SupportsJobs`, `python` without
+    `SupportsDial`, everything that changes something on a read-only workspace.
 
     What the model has read of which file is remembered per run, so that one instance serves any number of runs, one
     after the other or at once.
@@ -42,10 +43,11 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
     Args:
         include: Names of the tools to offer; all by default.
         exclude: Names of tools to leave out.
-        read_only: Leave out every tool that changes something: `run`, `write`, `edit` and the job tools.
+        interpreter: Offer `python` too; a string is the name of the workspace's interpreter, where there are to be several.
+        read_only: Leave out every tool that changes something: `run`, `write`, `edit`, `python` and the job tools.
         requires_approval: Names of tools whose calls a human approves first, or `True` for every tool.
-        timeout: Seconds a command may run unless the model asks otherwise.
-        max_timeout: Seconds a command may run at most, whatever the model asks for.
+        timeout: Seconds a command or a cell may run unless the model asks otherwise.
+        max_timeout: Seconds a command or a cell may run at most, whatever the model asks for.
         max_output: Characters of one answer, at least 2,000.
         id: The toolset's id, which durable execution needs.
         max_retries: How often in a row the model may give a tool wrong arguments before the run fails.
@@ -60,6 +62,7 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
         *,
         include: Collection[str] | None = None,
         exclude: Collection[str] = (),
+        interpreter: bool | str = False,
         read_only: bool = False,
         requires_approval: bool | Collection[str] = False,
         timeout: float = 120.0,
@@ -70,14 +73,16 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
         instructions: str | None = None,
     ) -> None:
         super().__init__(id=id, max_retries=max_retries, instructions=instructions)
-        offered = _known(TOOL_NAMES if include is None else include, "include") - _known(exclude, "exclude")
+        offered = _included(include, interpreter=bool(interpreter)) - _known(exclude, "exclude")
         if read_only:
             offered -= _CHANGING
+        if isinstance(interpreter, str):
+            check_name(interpreter)
         approved = _approved(requires_approval)
         self._offered = offered
         self._limits = _limits(timeout, max_timeout, max_output)
         self._state: RunState | None = None
-        functions = Tools(self._limits, offered)
+        functions = Tools(self._limits, offered, interpreter if isinstance(interpreter, str) else DEFAULT_NAME)
         for name in TOOL_NAMES:
             if name in offered:
                 self.add_tool(self._tool(name, getattr(functions, name), requires_approval=name in approved))
@@ -124,10 +129,57 @@ class ConsoleToolset(FunctionToolset[AgentDepsT]):
             return await super().call_tool(name, tool_args, ctx, tool)
 
 
+class PythonToolset(ConsoleToolset[AgentDepsT]):
+    """One tool, `python`: code in an interpreter that keeps its variables from one call to the next.
+
+    It works where `ConsoleToolset` does, of which it is a part (`ConsoleToolset(interpreter=True)` has the same tool), and is
+    offered on workspaces that can be connected to (`SupportsDial`), whose Python has the package `ipykernel`.
+
+    Args:
+        interpreter: Name of the workspace's interpreter; every name is one of its own, and whoever uses the same name in
+            the same workspace shares it.
+        requires_approval: Whether a human approves every call first.
+        timeout: Seconds a cell may run unless the model asks otherwise.
+        max_timeout: Seconds a cell may run at most, whatever the model asks for.
+        max_output: Characters of one answer, at least 2,000.
+        id: The toolset's id, which durable execution needs.
+        max_retries: How often in a row the model may give wrong arguments before the run fails.
+        instructions: Instructions for the model beside the tool's description; none by default.
+
+    Raises:
+        ValueError: A number makes no sense, or no interpreter can have that name.
+    """
+
+    def __init__(
+        self,
+        *,
+        interpreter: str = DEFAULT_NAME,
+        requires_approval: bool = False,
+        timeout: float = 120.0,
+        max_timeout: float = 3600.0,
+        max_output: int = 30_000,
+        id: str | None = None,
+        max_retries: int | None = 10,
+        instructions: str | None = None,
+    ) -> None:
+        super().__init__(
+            include=(PYTHON,),
+            interpreter=interpreter,
+            requires_approval=requires_approval,
+            timeout=timeout,
+            max_timeout=max_timeout,
+            max_output=max_output,
+            id=id,
+            max_retries=max_retries,
+            instructions=instructions,
+        )
+
+
 def create_console_toolset(
     *,
     include: Collection[str] | None = None,
     exclude: Collection[str] = (),
+    interpreter: bool | str = False,
     read_only: bool = False,
     requires_approval: bool | Collection[str] = False,
     timeout: float = 120.0,
@@ -145,6 +197,7 @@ def create_console_toolset(
     return ConsoleToolset(
         include=include,
         exclude=exclude,
+        interpreter=interpreter,
         read_only=read_only,
         requires_approval=requires_approval,
         timeout=timeout,
@@ -154,6 +207,15 @@ def create_console_toolset(
         max_retries=max_retries,
         instructions=instructions,
     )
+
+
+def _included(include: Collection[str] | None, *, interpreter: bool) -> frozenset[str]:
+    if include is None:
+        return frozenset(TOOL_NAMES) if interpreter else frozenset(TOOL_NAMES) - {PYTHON}
+    included = _known(include, "include")
+    if PYTHON in included and not interpreter:
+        raise ValueError(f"include names {PYTHON}, which takes interpreter=True")
+    return included
 
 
 def _known(names: Collection[str], option: str) -> frozenset[str]:
@@ -189,9 +251,11 @@ def _not_served(ctx: RunContext[Any]) -> frozenset[str]:
     if place.workspace.read_only:
         return _CHANGING
     missing = frozenset[str]() if isinstance(place.backend, SupportsJobs) else JOB_TOOLS
+    if not isinstance(place.backend, SupportsDial):
+        missing |= {PYTHON}
     underneath = place.workspace.backend
     if not isinstance(underneath, SupportsCommands):
-        missing |= {"run"}
+        missing |= {"run", PYTHON}
         if not isinstance(underneath, SupportsFilesystem):
             missing |= {"read", "write", "edit", "ls", "glob", "grep"}
     return missing

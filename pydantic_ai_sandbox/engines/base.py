@@ -77,8 +77,12 @@ class Engine(Protocol):
         """
         ...
 
-    def prepare_workspace(self, workspace: Path) -> int:
+    def prepare_workspace(self, workspace: Path, *, is_session: bool = False) -> int:
         """Make the host directory if it is missing, and return the user that a sandbox over it runs as.
+
+        Args:
+            workspace: Which.
+            is_session: Whether a session manager asks, whose own the directory is.
 
         Raises:
             ValueError: It must not be mounted.

@@ -28,6 +28,7 @@ from .directories import UserDirectories
 from .identity import directory_name
 from .locking import locked
 from .population import Population
+from .storage.working import abandoned, at_work
 
 __all__ = ("Checkpoint", "Checkpoints")
 
@@ -39,6 +40,9 @@ Proceed = Callable[[int], None]
 _ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{6}")
 
 _FILES, _FACTS = "files", "checkpoint.json"
+
+_MARK = ".mark"
+"""Ending of the file beside a fork that is being made."""
 
 _FREEZE = 600.0
 """Seconds that a copy may take before the sandbox's processes go on beneath it."""
@@ -123,6 +127,10 @@ class Checkpoints:
     def _root(self) -> Path:
         return self._directories.own / "checkpoints"
 
+    @property
+    def _forks(self) -> Path:
+        return self._directories.own / "forking"
+
     def _folder(self, user_id: str) -> Path:
         return self._root / directory_name(user_id)
 
@@ -172,11 +180,16 @@ class Checkpoints:
             draft = folder / f".making-{secrets.token_hex(8)}"
             draft.mkdir(mode=0o700)
             now = datetime.now(UTC)
-            copy = copy_tree(source, draft / _FILES, proceed=proceed)
-            facts = {"bytes": copy.bytes, "files": copy.files, "skipped": copy.skipped, "created": now.isoformat()}
-            _write_durably(draft / _FACTS, json.dumps(facts))
             path = folder / f"{now:%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(3)}"
-            draft.rename(path)
+            try:
+                copy = copy_tree(source, draft / _FILES, proceed=proceed)
+                facts = {"bytes": copy.bytes, "files": copy.files, "skipped": copy.skipped, "created": now.isoformat()}
+                _write_durably(draft / _FACTS, json.dumps(facts))
+                draft.rename(path)
+            except BaseException:
+                # At once: it may be what there was no room for.
+                remove_tree(folder, draft.name)
+                raise
             sync_folder(folder)
             return self._read(path)
 
@@ -196,16 +209,33 @@ class Checkpoints:
             source = self._usable(user_id)
             if home.exists:
                 raise FileExistsError(errno.EEXIST, f"{new_user_id!r} has a directory already", str(home.path))
-            folder = self._directories.own / "forking"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            draft = folder / secrets.token_hex(8)
-            home.storage.create(draft, source.stat().st_uid)
-            try:
-                copy_tree(source, draft, proceed=proceed, into_existing=True)
-                home.storage.move(draft, home.path)
-            except BaseException:
-                home.storage.delete(draft)
-                raise
+            with self._forking() as draft:
+                home.storage.create(draft, source.stat().st_uid)
+                try:
+                    copy_tree(source, draft, proceed=proceed, into_existing=True)
+                    home.storage.move(draft, home.path)
+                except BaseException:
+                    home.storage.delete(draft)
+                    raise
+
+    @contextmanager
+    def _forking(self) -> Generator[Path]:
+        """Where to make a directory before it gets its name; a file beside it says that somebody is at it."""
+        self._forks.mkdir(mode=0o700, exist_ok=True)
+        draft = self._forks / secrets.token_hex(8)
+        mark = draft.with_suffix(_MARK)
+        mark.touch(mode=0o600, exist_ok=False)
+        try:
+            with at_work(mark):
+                yield draft
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove what whoever was killed in the midst of a fork has left; blocks."""
+        for mark in abandoned(self._forks, f"*{_MARK}"):
+            self._directories.storage.delete(mark.with_suffix(""))
+            mark.unlink(missing_ok=True)
 
     def _usable(self, user_id: str) -> Path:
         path = self._directories.path(user_id)
@@ -240,10 +270,13 @@ async def _in_thread(call: Callable[[Proceed], T]) -> T:
         if given_up.is_set():
             raise InterruptedError(errno.EINTR, "nobody waits for it any more")
 
+    future = asyncio.get_running_loop().run_in_executor(None, call, proceed)
     try:
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, call, proceed))
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
         given_up.set()
+        # Its failure is nobody's any more either, and not to be reported as one that was forgotten.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
 
 

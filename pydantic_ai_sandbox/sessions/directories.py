@@ -148,14 +148,15 @@ class UserDirectories:
             return False
         # Created with its content or not at all: a link appears in one step.
         draft = self.own / f"{record.name}.{os.urandom(8).hex()}"
-        draft.write_text(json.dumps({"user_id": check_user_id(user_id)}), encoding="utf-8")
         try:
+            draft.write_text(json.dumps({"user_id": check_user_id(user_id)}), encoding="utf-8")
             os.link(draft, record)
         except FileExistsError:
             self._check_owner(record, user_id)
             return False
         finally:
-            draft.unlink()
+            # Also where the disk was too full for it to be written.
+            draft.unlink(missing_ok=True)
         return True
 
     @staticmethod

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path, PurePosixPath
@@ -86,15 +86,21 @@ class UserFiles:
         room = await asyncio.to_thread(self._room, root)
         size = 0
         try:
-            with Tree(root) as tree, await asyncio.to_thread(partial(tree.write, path, limit=room)) as upload:
+            # Every step to its end: giving up closes descriptors, whose numbers may be another file's a moment later.
+            with Tree(root) as tree, ExitStack() as stack:
+                upload = await _finished(lambda: stack.enter_context(tree.write(path, limit=room)))
                 async for piece in _pieces(data):
-                    await asyncio.to_thread(upload.write, piece)
+                    await _finished(partial(upload.write, piece))
                     size += len(piece)
-                await asyncio.to_thread(upload.commit)
+                await _finished(upload.commit)
         except OSError as error:
             if error.errno not in (errno.EDQUOT, errno.ENOSPC):
                 raise
-            raise self._too_large(root, user_id) from error
+            limit = self._directories.storage.usage(root).limit
+            if limit is None:
+                # It is the host's disk that is full.
+                raise
+            raise _too_large(user_id, limit) from error
         return size
 
     async def download(self, user_id: str, path: str) -> Download:
@@ -141,7 +147,7 @@ class UserFiles:
     def _made(self, user_id: str) -> Path:
         with self._directories.hold(user_id) as home:
             home.ensure(DEFAULT_UID)
-            self._engine.prepare_workspace(home.path)
+            self._engine.prepare_workspace(home.path, is_session=True)
             return home.path
 
     def _room(self, root: Path) -> int | None:
@@ -152,12 +158,12 @@ class UserFiles:
         usage = storage.usage(root)
         return None if usage.limit is None else max(0, usage.limit - usage.used)
 
-    def _too_large(self, root: Path, user_id: str) -> QuotaExceededError:
-        limit = self._directories.storage.usage(root).limit or 0
-        return QuotaExceededError(
-            f"the file does not fit: the files of {user_id!r} may occupy {readable_size(limit)}; delete some of them",
-            limit=limit,
-        )
+
+def _too_large(user_id: str, limit: int) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"the file does not fit: the files of {user_id!r} may occupy {readable_size(limit)}; delete some of them",
+        limit=limit,
+    )
 
 
 async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..engines.base import ContainerInfo, Engine, UnknownContainerError
-from ..errors import SpecMismatchError
+from ..errors import SandboxError, SpecMismatchError
 from ..spec import ContainerSpec
 from .admission import Admission, Ticket
 from .capacity import Capacity, NoRoomError
@@ -65,6 +65,16 @@ class SessionMaker:
             self._ticket = None
 
     def make(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
+        try:
+            return self._made(spec, name)
+        except SandboxError:
+            raise
+        except OSError as error:
+            raise SandboxError(f"the sandbox of {self._owner.user_id!r} cannot be made: {error}") from error
+
+    # ---
+
+    def _made(self, spec: ContainerSpec, name: str) -> tuple[ContainerInfo, bool]:
         house = self._household
         with house.directories.hold(self._owner.user_id) as home:
             spec = house.limited(spec).model_copy(update={"workspace": home.path})
@@ -79,15 +89,15 @@ class SessionMaker:
                 info = self._create(spec, home, name)
             return info, True
 
-    # ---
-
     def _adopted(self, found: ContainerInfo, spec: ContainerSpec) -> ContainerInfo:
         if not self.owns(found):
             raise UnknownContainerError(f"the container {found.name!r} belongs to somebody else")
         assert spec.workspace is not None
         # A claimed one was made over a directory of another name, which is the user's now.
         adopted = replace(found, spec=found.spec.model_copy(update={"workspace": spec.workspace}))
-        spec = spec.model_copy(update={"uid": self._household.engine.prepare_workspace(spec.workspace)})
+        spec = spec.model_copy(
+            update={"uid": self._household.engine.prepare_workspace(spec.workspace, is_session=True)}
+        )
         if adopted.spec.digest() != spec.digest():
             raise SpecMismatchError(f"the sandbox of {self._owner.user_id!r} was made with other settings")
         if not adopted.running:
@@ -103,7 +113,7 @@ class SessionMaker:
             raise NoRoomError(house.capacity.total)
         with house.capacity.one_more():
             home.ensure(spec.uid)
-            spec = spec.model_copy(update={"uid": house.engine.prepare_workspace(home.path)})
+            spec = spec.model_copy(update={"uid": house.engine.prepare_workspace(home.path, is_session=True)})
             info, _ = house.engine.create(spec, name, house.population.labels(self._owner))
         if ticket is not None:
             # It counts from now on; the next one need not wait for its start.

@@ -481,6 +481,7 @@ class SessionManager:
         self._household.warm.tidy()
         self._population.tidy()
         self._directories.storage.tidy()
+        self._checkpoints.tidy()
 
     async def _submit(self, call: Callable[[], T]) -> T:
         return await completed(self._engine.submit(call))

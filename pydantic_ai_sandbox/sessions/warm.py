@@ -139,7 +139,7 @@ class WarmPool:
         storage.create(directory, DEFAULT_UID)
         info = None
         try:
-            uid = self._engine.prepare_workspace(directory)
+            uid = self._engine.prepare_workspace(directory, is_session=True)
             spec = spec.model_copy(update={"workspace": directory, "uid": uid})
             with one_more():
                 info, _ = self._engine.create(spec, f"sandbox-warm-{token}", self._population.warm_labels(token))

@@ -35,11 +35,10 @@ class Upload:
         self._limit = limit
         self._size = 0
         self._draft = f".upload-{os.urandom(8).hex()}"
+        self._named = False
         try:
             mode = self._mode()
-            self._file = os.open(
-                self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder
-            )
+            self._file = self._opened()
         except BaseException:
             os.close(folder)
             raise
@@ -83,6 +82,8 @@ class Upload:
             OSError: It cannot be put there.
         """
         os.fsync(self._file)
+        if not self._named:
+            os.link(f"/proc/self/fd/{self._file}", self._draft, dst_dir_fd=self._folder)
         os.rename(self._draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.fsync(self._folder)
         self._close()
@@ -95,6 +96,17 @@ class Upload:
         with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(self._draft, dir_fd=self._folder)
         self._close()
+
+    def _opened(self) -> int:
+        """A file without a name where there can be one: it goes with this process if that is killed.
+
+        Where somebody watches how much there is, it has to be seen.
+        """
+        if self._limit is None and (without_name := getattr(os, "O_TMPFILE", 0)):
+            with suppress(OSError):
+                return os.open(".", os.O_WRONLY | without_name, 0o600, dir_fd=self._folder)
+        self._named = True
+        return os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=self._folder)
 
     def _close(self) -> None:
         self._open = False

@@ -862,6 +862,23 @@ func TestBrokenOffUploadLeavesTheOldFile(t *testing.T) {
 	}
 }
 
+func TestAnUploadThatBreaksOffLeavesNothingHoweverItDoes(t *testing.T) {
+	r := startRunner(t)
+	c := r.dial()
+	call := c.open("write", m{"path": r.work + "/f"})
+	call.push(make([]byte, 3*wire.MaxPayload))
+	// What was pushed before it is taken when this is answered.
+	c.do("stat", m{"path": r.work}).want(t, m{})
+	entries, err := os.ReadDir(r.work)
+	if err != nil || len(entries) != 0 {
+		t.Errorf("while it is under way there is %v (%v): a container that is killed now leaves it", entries, err)
+	}
+	call.feed(nil).wait().want(t, m{"created": true})
+	if entries, _ = os.ReadDir(r.work); len(entries) != 1 {
+		t.Errorf("afterwards there is %v", entries)
+	}
+}
+
 func TestWritesOfOnePathAreOrderedByArrival(t *testing.T) {
 	r := startRunner(t)
 	c := r.dial()

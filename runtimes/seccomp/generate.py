@@ -38,8 +38,11 @@ DENIED = {
         vm86 vm86old socketcall""",
 }
 
-SCHEDULING = ("sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
+SCHEDULING = ("sched_setaffinity", "sched_setattr", "sched_setscheduler")
 """When and where a thread runs; the first argument says which one, and 0 is the calling one."""
+
+SCHED_OTHER = 0
+"""The ordinary policy, which takes nothing from anybody."""
 
 PRIORITIES = {"ioprio_set": 1, "setpriority": 0}
 """Calls whose first argument says, by this value, that the second names a process, and not its group or all of a user's."""
@@ -93,6 +96,9 @@ def conditional_rules() -> list[dict[str, object]]:
         # Of the calling thread only: a runner that runs when nothing else wants to never does, and does not even die of
         # SIGKILL while something of the same uid keeps the processor busy.
         allow([*SCHEDULING], *equal(0)),
+        # The C library names the calling thread by its number; ZeroMQ sets the policy of each of its threads, and gives up
+        # if it may not.
+        allow(["sched_setscheduler"], {"index": 1, "value": SCHED_OTHER, "op": "SCMP_CMP_EQ"}),
         *(allow([name], *equal(process, 0)) for name, process in PRIORITIES.items()),
         *(allow(["personality"], *equal(value)) for value in PERSONALITIES),
         *(allow(["socket"], *equal(value)) for value in SOCKET_FAMILIES.values()),

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits, SessionManager, run_once
+from pydantic_ai_sandbox import DockerEngine, DockerSandbox, Interpreter, ResourceLimits, SessionManager, run_once
 
 from .report import Report, in_blocks, in_turns, ms
 
@@ -353,6 +353,57 @@ async def processors(report: Report) -> None:
     report.line("run(['true']), socket, 2 cpus", ms(taken))
 
 
+BARE_KERNEL = """
+import statistics, time
+began = time.perf_counter()
+from jupyter_client.manager import start_new_kernel
+manager, client = start_new_kernel(kernel_name="python3")
+client.execute_interactive("1 + 1", output_hook=print)
+first = time.perf_counter() - began
+times = []
+for _ in range(60):
+    began = time.perf_counter()
+    client.execute_interactive("1 + 1", output_hook=lambda message: None)
+    times.append(time.perf_counter() - began)
+print(first, statistics.median(times))
+manager.shutdown_kernel(now=True)
+"""
+
+
+async def interpreting(report: Report) -> None:
+    """A Python that remembers, beside a Jupyter kernel that is used from within the same container."""
+    firsts: list[float] = []
+    laters: list[float] = []
+    bare_firsts: list[float] = []
+    bare_laters: list[float] = []
+    async with DockerSandbox("python-datascience", idle_timeout=600) as sandbox:
+        interpreter = Interpreter(sandbox)
+        for number in range(8):
+            await interpreter.shutdown()
+            start = time.perf_counter()
+            await interpreter.run("1 + 1")
+            first = time.perf_counter() - start
+            (later,) = await in_turns(60, lambda: interpreter.run("1 + 1"))
+            await interpreter.shutdown()
+            said = await sandbox.run(["python3", "-c", BARE_KERNEL])
+            bare_first, bare_later = map(float, said.stdout.splitlines()[-1].split())
+            if number:
+                firsts.append(first)
+                laters.append(later)
+                bare_firsts.append(bare_first)
+                bare_laters.append(bare_later)
+    first, later, bare_first, bare_later = map(statistics.median, (firsts, laters, bare_firsts, bare_laters))
+    report.line("first cell of an interpreter", ms(first))
+    report.line(
+        "  / a bare kernel's start and first cell",
+        f"{first / bare_first:.2f} ({ms(bare_first)})",
+        "<= 1.5",
+        first <= 1.5 * bare_first,
+    )
+    report.line("later cell, 1 + 1", ms(later), "<= 10 ms", later <= 0.010)
+    report.line("  / jupyter_client beside the kernel", f"{later / bare_later:.2f} ({ms(bare_later)})")
+
+
 MEASURES: dict[str, Measure] = {
     "commands": commands,
     "files": files,
@@ -366,4 +417,5 @@ MEASURES: dict[str, Measure] = {
     "warm": warm,
     "crowd": crowd,
     "processors": processors,
+    "interpreting": interpreting,
 }

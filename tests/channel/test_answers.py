@@ -47,6 +47,7 @@ OPERATIONS: dict[str, Callable[[RunnerClient], Awaitable[object]]] = {
         ignore=True,
         hidden=True,
     ),
+    "dial": lambda runner: runner.dial("/s"),
     "usage": lambda runner: runner.usage(),
     "retire": lambda runner: runner.retire(),
 }

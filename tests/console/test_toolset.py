@@ -29,7 +29,7 @@ from pydantic_ai.workspaces import (
 )
 from pydantic_ai.workspaces.unavailable import UnavailableWorkspace
 
-from pydantic_ai_sandbox.console import ConsoleToolset, create_console_toolset
+from pydantic_ai_sandbox.console import ConsoleToolset, PythonToolset, create_console_toolset
 from pydantic_ai_sandbox.console.failures import bounded, describe
 from pydantic_ai_sandbox.console.place import Place, find_place
 from pydantic_ai_sandbox.errors import EngineUnavailableError, ImageBuildError, RuntimeNotFoundError
@@ -65,6 +65,11 @@ async def test_background_is_refused_where_there_are_no_jobs(console_backend: Wo
     answer = await ask(console_backend, "run", command="true", background=True)
     assert answer.outcome == "retry"
     assert "background" in answer.text
+
+
+async def test_python_is_not_offered_where_nothing_can_be_connected_to(console_backend: WorkspaceBackend) -> None:
+    assert not await offered(console_backend, PythonToolset())
+    assert "python" not in await offered(console_backend, ConsoleToolset(interpreter=True))
 
 
 class FilesOnly(WorkspaceBackend):
@@ -109,6 +114,8 @@ async def test_a_read_only_workspace_offers_nothing_that_changes(console_backend
     "options",
     [
         {"include": ["bash"]},
+        {"include": ["python"]},
+        {"interpreter": "no such/name"},
         {"exclude": ["bash"]},
         {"requires_approval": ["bash"]},
         {"include": "run"},

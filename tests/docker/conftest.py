@@ -64,6 +64,12 @@ def make_sandbox(engine: DockerEngine) -> Generator[Callable[..., DockerSandbox]
 
 
 @pytest.fixture
+def make_python(make_sandbox: Callable[..., DockerSandbox]) -> Callable[..., DockerSandbox]:
+    """Builds sandboxes that an interpreter can live in."""
+    return functools.partial(make_sandbox, runtime="python-datascience")
+
+
+@pytest.fixture
 async def sandbox(make_sandbox: Callable[..., DockerSandbox]) -> AsyncGenerator[DockerSandbox]:
     """A fresh sandbox."""
     sandbox = make_sandbox()

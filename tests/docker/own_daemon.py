@@ -32,9 +32,15 @@ class OwnDaemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._kill_leftovers()
+    def start(self, *options: str, fresh: bool = True) -> None:
+        """Start it and wait until it answers.
+
+        Args:
+            options: More of its options, such as `"--live-restore"`.
+            fresh: Kill what a killed one left first; otherwise it is found again, as on a machine that goes on running.
+        """
+        if fresh:
+            self._kill_leftovers()
         # Killed processes whose parent does not reap them still look alive to a daemon that reads their pid files.
         for name in ("docker.pid", "exec/containerd/containerd.pid"):
             (self._folder / name).unlink(missing_ok=True)
@@ -45,6 +51,7 @@ class OwnDaemon:
                     "unshare", "--net", "dockerd", "--host", self.url, "--data-root", self._folder / "data",
                     "--exec-root", self._folder / "exec", "--pidfile", self._folder / "docker.pid",
                     "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+                    *options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

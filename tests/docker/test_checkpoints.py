@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -82,6 +84,41 @@ async def test_a_fork_is_a_copy_for_somebody_new(managers: Callable[..., Session
     with pytest.raises(FileNotFoundError, match="has no directory"):
         await manager.fork("nobody", "carol")
     assert not (manager._directories.root / "carol").exists()
+
+
+async def test_a_checkpoint_for_which_there_is_no_room_leaves_nothing(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers()
+    await manager.upload("alice", "f", b"x")
+
+    def full(source: Path, target: Path, **_: object) -> None:
+        target.mkdir()
+        (target / "half").write_bytes(b"x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pydantic_ai_sandbox.sessions.checkpoints.copy_tree", full)
+    with pytest.raises(OSError, match="No space left"):
+        await manager.checkpoint("alice")
+    assert list(manager._checkpoints._folder("alice").iterdir()) == []
+
+
+async def test_what_is_left_of_a_fork_whose_maker_was_killed_is_tidied_away(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers()
+    await manager.upload("alice", "f", b"x")
+    checkpoints = manager._checkpoints
+    with checkpoints._forking() as draft:
+        manager._directories.storage.create(draft, 10001)
+        (draft / "half").write_bytes(b"x")
+        monkeypatch.setattr("pydantic_ai_sandbox.sessions.storage.working._STALE", 0.0)
+        checkpoints.tidy()
+        assert draft.is_dir(), "its maker is at work"
+    mark = draft.with_suffix(".mark")
+    mark.touch()
+    checkpoints.tidy()
+    assert list(draft.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("id", ["", "..", "../../alice", "20260101T000000000000Z-abcdef", "x" * 500])

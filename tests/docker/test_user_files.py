@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import sys
 import tarfile
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from pydantic_ai_sandbox import Download, InvalidUserIdError, SessionManager
+from pydantic_ai_sandbox import Download, InvalidUserIdError, QuotaExceededError, SandboxError, SessionManager
+from pydantic_ai_sandbox.trees import Tree
+from pydantic_ai_sandbox.trees.uploading import Upload
 
 pytestmark = pytest.mark.docker
 
@@ -201,3 +205,87 @@ async def test_a_huge_workspace_is_archived_in_bounded_memory(
     out, _ = await process.communicate()
     assert process.returncode == 0
     assert int(out) > 300_000_000
+
+
+async def test_an_upload_that_is_cancelled_ends_its_step_before_it_gives_up(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers()
+    await manager.upload("alice", "f", b"old")
+    began, go_on, sync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        began.set()
+        go_on.wait(20)
+        # Closed by then, its number would be another file's.
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    upload = asyncio.create_task(manager.upload("alice", "f", b"new"))
+    await asyncio.to_thread(began.wait, 20)
+    upload.cancel()
+    await asyncio.sleep(0.1)
+    assert not upload.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert await content(await manager.download("alice", "f")) == b"new"
+    assert [entry.name for entry in (await manager.list_files("alice")).entries] == ["f"]
+
+
+async def test_an_upload_that_is_cancelled_while_it_begins_leaves_nothing_open(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers()
+    await manager.upload("alice", "f", b"old")
+    began, go_on, begin = threading.Event(), threading.Event(), Tree.write
+    begun: list[Upload] = []
+
+    def slow(tree: Tree, path: str, *, limit: int | None = None) -> Upload:
+        began.set()
+        go_on.wait(20)
+        begun.append(begin(tree, path, limit=limit))
+        return begun[0]
+
+    monkeypatch.setattr(Tree, "write", slow)
+    upload = asyncio.create_task(manager.upload("alice", "f", b"new"))
+    await asyncio.to_thread(began.wait, 20)
+    upload.cancel()
+    await asyncio.sleep(0.1)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert not begun[0]._open
+    assert await content(await manager.download("alice", "f")) == b"old"
+
+
+async def test_a_full_disk_of_the_host_is_not_called_a_quota(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers()
+
+    def full(upload: Upload, chunk: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Upload, "write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        await manager.upload("alice", "f", b"x")
+    assert not isinstance(caught.value, QuotaExceededError)
+
+
+async def test_a_full_disk_of_the_host_leaves_no_draft_of_a_record_and_is_an_error_of_ours(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers()
+    write_text = Path.write_text
+
+    def full(path: Path, data: str, encoding: str | None = None) -> None:
+        write_text(path, "")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(SandboxError, match="cannot be made"):
+            await manager.get_or_create("alice")
+    assert not list(manager._directories.own.glob("*.owner.json*"))
+    await manager.get_or_create("alice")

@@ -127,6 +127,17 @@ def test_a_volume_of_the_image_is_memory_unless_something_of_ours_is_there() -> 
     [
         ({"network": "bridge"}, {"NetworkDisabled": False, "HostConfig.NetworkMode": "bridge"}),
         ({"oci_runtime": "runsc"}, {"HostConfig.Runtime": "runsc"}),
+        (
+            {"uid": 0, "allow_root": True, "extra_caps": ("cap_chown", "NET_RAW")},
+            {
+                "User": "0:0",
+                "HostConfig.CapAdd": ["CHOWN", "NET_RAW"],
+                **{
+                    f"HostConfig.Tmpfs.{path}": options.replace("=10001", "=0")
+                    for path, options in DEFAULT["HostConfig"]["Tmpfs"].items()
+                },
+            },
+        ),
         ({"env": {"A": "b=c"}}, {"Env": [*DEFAULT["Env"], "A=b=c"]}),
         ({"limits": ResourceLimits(pids=64)}, {"HostConfig.PidsLimit": 64}),
         ({"limits": ResourceLimits(cpus=2.5)}, {"HostConfig.NanoCpus": 2_500_000_000}),
@@ -196,6 +207,17 @@ def test_the_seccomp_profile_denies_by_default_and_lacks_the_known_holes() -> No
     "options",
     [
         {"uid": 0},
+        {"allow_root": True},
+        {"extra_caps": ("CHOWN",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("SYS_ADMIN",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("cap_sys_ptrace",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("DAC_READ_SEARCH",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("MKNOD",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("ALL",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("NOSUCH",)},
+        {"uid": 0, "allow_root": True, "extra_caps": ("SETUID",)},
+        {"uid": 0, "allow_root": True, "workspace": Path("/data/alice")},
+        {"uid": 0, "allow_root": True, "volumes": (VolumeMount(source=Path("/data"), target="/data"),)},
         {"privileged": True},
         {"network": "host"},
         {"network": "container:other"},
@@ -222,6 +244,9 @@ def test_what_would_open_a_wall_is_refused(options: dict[str, Any]) -> None:
         ("/var/run/docker.sock", "/data"),
         ("/var/lib/docker/volumes/x/_data", "/data"),
         ("/proc/1/root", "/data"),
+        ("/run/user/1000/docker.sock", "/data"),
+        ("/run/systemd/private", "/data"),
+        ("/var/run/dbus", "/data"),
         ("/srv/../etc", "/data"),
         ("/srv/data", "/"),
         ("/srv/data", "/proc"),
@@ -234,6 +259,19 @@ def test_what_would_open_a_wall_is_refused(options: dict[str, Any]) -> None:
 def test_a_volume_that_hands_out_the_host_or_covers_a_wall_is_refused(source: str, target: str) -> None:
     with pytest.raises(ValidationError):
         VolumeMount(source=Path(source), target=target)
+
+
+def test_what_is_unsafe_is_said_in_a_label() -> None:
+    assert "pydantic-ai-sandbox.unsafe" not in container_config(ContainerSpec(image="x"), RUNNER)["Labels"]
+    spec = ContainerSpec(image="x", uid=0, allow_root=True, extra_caps=("SETUID", "KILL"))
+    labels = container_config(spec, RUNNER)["Labels"]
+    assert labels["pydantic-ai-sandbox.unsafe"] == "allow_root extra_caps=KILL,SETUID"
+    assert ContainerSpec.model_validate_json(labels["pydantic-ai-sandbox.spec"]) == spec
+
+
+def test_root_may_read_a_directory_of_the_host() -> None:
+    volume = VolumeMount(source=Path("/data"), target="/data", read_only=True)
+    assert ContainerSpec(image="x", uid=0, allow_root=True, volumes=(volume,)).volumes == (volume,)
 
 
 def test_equal_specs_have_equal_digests_and_different_ones_do_not() -> None:

@@ -40,7 +40,7 @@ def run(name: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
 
 
 def test_every_example_is_tested_here() -> None:
-    tested = {"quickstart.py", "deps_backend.py"}
+    tested = {"quickstart.py", "deps_backend.py", "data_analysis.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -196,3 +196,26 @@ def test_deps_backend_is_a_plain_script() -> None:
     status, out, err = run("deps_backend.py")
     assert (status, err) == (0, "")
     assert out.startswith("5050\n[exit 0 · ")
+
+
+def test_data_analysis_draws_a_figure_that_the_model_was_shown(tmp_path: Path, docker_api: Any) -> None:
+    figure = tmp_path / "figure.png"
+    status, out, err = run("data_analysis.py", "--output", str(figure))
+    assert (status, err) == (0, "")
+    assert "this is scripted" in out
+    content = figure.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    # The model says what it was shown, from the messages that it was sent.
+    said = re.sub(r"\s+", " ", out)
+    assert f"The plot I was shown, {len(content):,} bytes of image/png" in said
+    assert "Petal length tells the species apart best (the species differ 23.6 times" in said
+    assert re.search(r"\[ok · [\d.]+ m?s · 1 image · In \[3\]\]", out)
+    (name,) = set(re.findall(r"\bsandbox-[0-9a-f]{12}\b", out))
+    assert docker_api.containers(all=True, filters={"name": name}) == []
+
+
+def test_data_analysis_says_when_there_is_no_docker(tmp_path: Path) -> None:
+    status, out, err = run("data_analysis.py", "--output", str(tmp_path / "x.png"), DOCKER_HOST="tcp://127.0.0.1:1")
+    assert (status, err) == (1, "")
+    assert "EngineUnavailableError" in out
+    assert not (tmp_path / "x.png").exists()

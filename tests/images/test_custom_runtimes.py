@@ -194,9 +194,9 @@ def test_a_folder_with_an_image_of_its_own_is_lent_the_settings_too(
     write(
         tmp_path / "mine" / "Dockerfile",
         f"FROM {minimal} AS build",
-        "RUN python3 -m venv /tmp/v && /tmp/v/bin/pip install --no-cache-dir lab-lent && mv /tmp/v/lib/*/*/lab_lent.py /srv/",
+        "RUN python3 -m venv /tmp/v && /tmp/v/bin/pip install --no-cache-dir lab-lent && mv /tmp/v/lib/*/*/lab_lent.py /workspace/",
         f"FROM {minimal}",
-        "COPY --from=build /srv/lab_lent.py /opt/",
+        "COPY --from=build /workspace/lab_lent.py /opt/",
     )
     image = ensure_image(docker_api, lab(dockerfile=tmp_path / "mine"))
     saved = save(docker_api, image, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -63,7 +64,7 @@ def folder(tmp_path: Path, docker_api: docker.APIClient) -> Generator[Path]:
 def test_help_lists_the_commands_and_how_to_complete_them() -> None:
     status, out, _ = call("--help")
     assert status == 0
-    for word in ("build", "images", "remove", "--install-completion"):
+    for word in ("build", "images", "remove", "doctor", "--install-completion"):
         assert word in out
 
 
@@ -131,6 +132,54 @@ def test_without_a_daemon_it_says_what_to_do() -> None:
     status, _, err = call("images", DOCKER_HOST="tcp://127.0.0.1:1")
     assert status == 1
     assert "start it" in err
+
+
+# --- doctor
+
+
+@pytest.mark.docker
+def test_the_doctor_shows_every_check_and_ends_well(docker_api: docker.APIClient) -> None:
+    ensure_image(docker_api, builtin("python-minimal"))
+    status, out, err = call("doctor")
+    assert (status, err) == (0, "")
+    assert "fail" not in out
+    for name in ("engine", "seccomp", "capabilities", "network", "memory limit", "runner", "image"):
+        assert re.search(rf"^{name} +ok ", out, re.MULTILINE), name
+
+
+@pytest.mark.docker
+def test_the_doctor_writes_json_for_scripts(docker_api: docker.APIClient, tmp_path: Path) -> None:
+    ensure_image(docker_api, builtin("python-minimal"))
+    status, out, _ = call("doctor", "--json", "--workspace-root", str(tmp_path))
+    found = json.loads(out)
+    assert status == 0
+    assert found["verdict"] in ("ok", "skipped", "warn")
+    checks = {check["name"]: check for check in found["checks"]}
+    assert set(checks["disk quota"]) == {"name", "verdict", "seen", "remedy"}
+    assert checks["disk quota"]["verdict"] in ("ok", "warn")
+
+
+@pytest.mark.docker
+def test_the_doctor_ends_with_1_when_something_fails(docker_api: docker.APIClient) -> None:
+    ensure_image(docker_api, builtin("python-minimal"))
+    status, out, err = call("doctor", "--oci-runtime", "nosuch[/red]")
+    assert (status, err) == (1, "")
+    assert re.search(r"^OCI runtime +fail .*nosuch\[/red\]", out, re.MULTILINE)
+
+
+def test_the_doctor_ends_with_2_when_there_is_nothing_to_examine() -> None:
+    status, out, err = call("doctor", "--json", DOCKER_HOST="tcp://127.0.0.1:1")
+    assert (status, out) == (2, "")
+    assert "start it" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.docker
+def test_the_doctor_cannot_examine_an_image_that_is_not_there() -> None:
+    status, _, err = call("doctor", "--image", "127.0.0.1:1/no/such:image")
+    assert status == 2
+    assert "127.0.0.1:1/no/such" in err
+    assert "Traceback" not in err
 
 
 def test_nothing_is_removed_without_a_yes() -> None:

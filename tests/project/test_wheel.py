@@ -102,6 +102,17 @@ print(runner_binary("amd64"), runner_version())
     assert runner.startswith(place)
 
 
+def test_it_holds_every_file_that_a_runtime_is_built_from(wheel: Path) -> None:
+    runtimes = ROOT / "runtimes"
+    folders = [dockerfile.parent for dockerfile in runtimes.glob("*/Dockerfile")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert {"Dockerfile", ".dockerignore", "requirements.txt", "package-lock.json"} <= {path.name for path in files}
+    with zipfile.ZipFile(wheel) as archive:
+        for path in files:
+            packed = archive.read(f"pydantic_ai_sandbox/runtimes/_builtin/{path.relative_to(runtimes).as_posix()}")
+            assert packed == path.read_bytes(), path
+
+
 def test_two_builds_of_the_runner_are_equal(wheel: Path, hook: ModuleType, tmp_path: Path) -> None:
     sources = tmp_path / "elsewhere" / "runtimes" / "runner"
     sources.parent.mkdir(parents=True)

@@ -34,7 +34,7 @@ VARIABLES = {
     # Of the official images.
     "GPG_KEY", "NODE_VERSION", "PYTHON_SHA256", "PYTHON_VERSION", "YARN_VERSION",
     # Of ours.
-    "NPM_CONFIG_UPDATE_NOTIFIER",
+    "NPM_CONFIG_UPDATE_NOTIFIER", "OMP_NUM_THREADS",
 }  # fmt: skip
 
 
@@ -53,6 +53,51 @@ async def test_every_runtime_is_closed(sandbox_of: Open, name: str) -> None:
 
 def test_there_are_five() -> None:
     assert builtin_names() == ("node-minimal", "node-react", "python-datascience", "python-minimal", "python-web")
+
+
+UNCOMPILED = """
+import importlib, sys
+from pathlib import Path
+
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+cached = {name: getattr(module, "__cached__", None) for name, module in sys.modules.items()}
+print(*(name for name, path in cached.items() if path and name != "__main__" and not Path(path).exists()))
+"""
+
+IMPORTED = {
+    "python-minimal": ("asyncio", "email.message", "http.server", "json", "sqlite3", "unittest.mock"),
+    "python-web": ("asyncio", "fastapi.testclient", "httpx", "sqlalchemy.orm", "uvicorn"),
+    "python-datascience": ("asyncio", "ipykernel.kernelapp", "pandas", "scipy.stats", "seaborn", "sklearn.ensemble"),
+}
+
+
+@pytest.mark.parametrize("name", IMPORTED)
+async def test_what_is_imported_was_compiled_when_the_image_was_built(sandbox_of: Open, name: str) -> None:
+    async with sandbox_of(name) as sandbox:
+        await sandbox.write_text("/tmp/uncompiled.py", UNCOMPILED)
+        assert await check(sandbox, f"python /tmp/uncompiled.py {' '.join(IMPORTED[name])}") == "\n"
+
+
+THREADS = """
+import os
+
+import numpy, scipy.linalg
+from sklearn.cluster import KMeans
+
+matrix = numpy.random.default_rng(0).random((400, 400))
+numpy.linalg.svd(matrix)
+scipy.linalg.solve(matrix, matrix)
+KMeans(3, n_init=1).fit(matrix)
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+async def test_numerical_code_starts_as_many_threads_as_it_has_processors(sandbox_of: Open) -> None:
+    async with sandbox_of("python-datascience") as sandbox:
+        await sandbox.write_text("/workspace/threads.py", THREADS)
+        assert await check(sandbox, "python threads.py") == "1\n"
+        assert int(await check(sandbox, "OMP_NUM_THREADS=3 python threads.py")) > 1
 
 
 # -- What is in them -----------------------------------------------------------------------------------------------------

@@ -21,4 +21,5 @@ def place(tmp_path: Path) -> Generator[Path]:
 def no_descriptor_is_left_open() -> Generator[None]:
     before = os.listdir("/proc/self/fd")
     yield
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    # Fewer is no leak: something older may have been collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= len(before)

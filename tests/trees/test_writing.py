@@ -143,14 +143,22 @@ class TestUpload:
             write(root, "f", b"x", limit=0)
         assert os.listdir(root) == ["fits"]
 
-    def test_hostile_code_may_take_the_draft_away(self, root: Path) -> None:
+    @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
+    def test_nothing_is_there_to_be_left_before_it_is_whole(self, root: Path) -> None:
         with Tree(root) as tree, tree.write("f") as upload:
+            upload.write(b"x" * 1000)
+            assert os.listdir(root) == []
+            upload.commit()
+            assert os.listdir(root) == ["f"]
+
+    def test_hostile_code_may_take_the_draft_away(self, root: Path) -> None:
+        with Tree(root) as tree, tree.write("f", limit=10) as upload:
             (draft,) = os.listdir(root)
             assert draft.startswith(".upload-")
             (root / draft).unlink()
             (root / draft).mkdir()
             upload.abort()
-        with Tree(root) as tree, tree.write("g") as upload:
+        with Tree(root) as tree, tree.write("g", limit=10) as upload:
             next(path for path in root.iterdir() if path.is_file()).unlink()
             with pytest.raises(FileNotFoundError):
                 upload.commit()

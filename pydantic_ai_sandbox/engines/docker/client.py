@@ -11,10 +11,13 @@ import docker.context
 import docker.errors
 import docker.utils
 
-__all__ = ("Daemon", "connect_daemon")
+__all__ = ("Daemon", "connect_daemon", "daemon_socket")
 
 Daemon: TypeAlias = Any
 """A `docker.APIClient`, whose stubs leave most of it without types."""
+
+
+_USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
 def connect_daemon(base_url: str | None, timeout: int) -> Daemon:
@@ -29,6 +32,15 @@ def connect_daemon(base_url: str | None, timeout: int) -> Daemon:
     """
     settings: dict[str, Any] = {"base_url": base_url} if base_url else _from_environment()
     return docker.APIClient(version="auto", timeout=timeout, **settings)
+
+
+def daemon_socket(base_url: str | None) -> Path | None:
+    """The unix socket of the daemon that `connect_daemon` would find; `None` if it is reached otherwise."""
+    url: str = base_url or _from_environment().get("base_url") or _USUAL_SOCKET
+    scheme, separator, path = url.partition("://")
+    if not separator or scheme not in ("unix", "http+unix"):
+        return None
+    return Path(os.path.realpath("/" + path.lstrip("/")))
 
 
 def _from_environment() -> dict[str, Any]:

@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeVar
 import docker.errors
 
 from ...channel.multiplexer import Channel
-from ...errors import EngineError, SpecMismatchError
+from ...errors import EngineError, OCIRuntimeError, SpecMismatchError
 from ...spec import DEFAULT_UID, ContainerSpec, RuntimeConfig
 from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
-from .client import Daemon, connect_daemon
+from .client import Daemon, connect_daemon, daemon_socket
 from .containers import inspected_info, is_left_over, listed_info
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
 from .errors import docker_errors, is_conflict
@@ -28,7 +28,7 @@ from .hardening import LABEL, OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, conta
 from .images import ensure_image, ensure_pulled
 from .persistent import home_and_workspace
 from .runner_volume import ensure_runner_volume, fill_runner_volume
-from .volumes import prepare_workspace, resolve_mounts
+from .volumes import prepare_workspace, refuse_what_belongs_to_others, resolve_mounts
 
 __all__ = ("DockerEngine",)
 
@@ -79,6 +79,7 @@ class DockerEngine:
         self._runner_volumes: dict[str, RunnerVolume] = {}
         self._architectures: dict[str, str] = {}
         self._pids: dict[str, int] = {}
+        self._oci_runtimes: dict[str, str] = {}
 
     @staticmethod
     def default() -> DockerEngine:
@@ -118,9 +119,9 @@ class DockerEngine:
                 return ensure_pulled(self.api(), runtime, progress=progress)
             return ensure_image(self.api(), runtime, progress=progress)
 
-    def prepare_workspace(self, workspace: Path) -> int:
+    def prepare_workspace(self, workspace: Path, *, is_session: bool = False) -> int:
         # Whose directory it is, and whether it exists, is for a remote daemon's host to know.
-        return prepare_workspace(workspace) if self._daemon_is_local() else DEFAULT_UID
+        return prepare_workspace(workspace, is_session=is_session) if self._daemon_is_local() else DEFAULT_UID
 
     def _daemon_is_local(self) -> bool:
         return self.api().base_url.startswith(("http+docker://localhost", "http+docker://localnpipe"))
@@ -130,6 +131,7 @@ class DockerEngine:
     def create(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> tuple[ContainerInfo, bool]:
         if self._daemon_is_local():
             spec = resolve_mounts(spec)
+            self._check_mounts(spec, is_session=bool(labels))
         give_up = time.monotonic() + _REMOVAL
         with docker_errors("create a container"):
             while True:
@@ -137,6 +139,7 @@ class DockerEngine:
                     id = self._create(spec, name, labels)
                 except docker.errors.APIError as error:
                     if not is_conflict(error):
+                        _raise_for_oci_runtime(error, spec.oci_runtime)
                         raise
                     if (found := self._adopt(spec, name, labels)) is not None:
                         return found, False
@@ -145,9 +148,23 @@ class DockerEngine:
                     time.sleep(0.02)
                 else:
                     break
+            if spec.oci_runtime is not None:
+                self._oci_runtimes[id] = spec.oci_runtime
             if spec.persistent:
                 self.api().put_archive(id, "/", home_and_workspace(spec))
         return ContainerInfo(id=id, name=name, spec=spec, running=False, status="created", labels=dict(labels)), True
+
+    def _check_mounts(self, spec: ContainerSpec, *, is_session: bool) -> None:
+        # What a session mounts comes from its manager; nobody else's need to look at all the others costs them anything.
+        if not spec.volumes and (spec.workspace is None or is_session):
+            return
+        with docker_errors("ask where it keeps its data"):
+            data_root = self.api().info().get("DockerRootDir")
+        engine_paths = [Path(data_root)] if data_root else []
+        if (sock := daemon_socket(self._base_url)) is not None:
+            engine_paths.append(sock)
+        others = [spec, *(info.spec for info in self.find({}))]
+        refuse_what_belongs_to_others(spec, is_session=is_session, engine_paths=engine_paths, others=others)
 
     def _create(self, spec: ContainerSpec, name: str, labels: Mapping[str, str]) -> str:
         volume = self._runner_volume(spec.image)
@@ -210,7 +227,15 @@ class DockerEngine:
 
     def start(self, id: str) -> None:
         with docker_errors("start a container"):
-            self.api().start(id)
+            try:
+                self.api().start(id)
+            except docker.errors.NotFound:
+                raise
+            except docker.errors.APIError as error:
+                # It may be gone already: Docker removes what does not start.
+                _raise_for_oci_runtime(error, self._oci_runtimes.pop(id, None))
+                raise
+        self._oci_runtimes.pop(id, None)
 
     def inspect(self, id: str) -> ContainerInfo:
         # Refs come out of message histories: a name, a prefix or a path is not to be looked up.
@@ -309,6 +334,21 @@ class DockerEngine:
     def _inspected_image(self, image: str) -> dict[str, Any]:
         with docker_errors("inspect an image"):
             return self.api().inspect_image(image)
+
+
+def _raise_for_oci_runtime(error: docker.errors.APIError, oci_runtime: str | None) -> None:
+    """Blame a failure to make or start a container on its OCI runtime, if it has one that is not the daemon's own.
+
+    Raises:
+        OCIRuntimeError: It has.
+    """
+    if oci_runtime is None:
+        return
+    raise OCIRuntimeError(
+        f"containers do not start with the OCI runtime {oci_runtime!r}: {str(error.explanation or error)[:1000]}. Install it and "
+        f"name it in the daemon's configuration (`runtimes` in daemon.json), or leave oci_runtime out",
+        oci_runtime=oci_runtime,
+    ) from error
 
 
 def _listed(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ def container_config(
             f"{LABEL}.managed": "1",
             f"{LABEL}.spec": spec.model_dump_json(),
             f"{LABEL}.digest": spec.digest(),
+            **({f"{LABEL}.unsafe": spec.unsafe} if spec.unsafe else {}),
             OWNERS_LABEL: json.dumps(dict(labels or {}), sort_keys=True),
             **{f"{OWNER_LABEL}{name}": value for name, value in (labels or {}).items()},
         },
@@ -130,6 +131,7 @@ def _host_config(spec: ContainerSpec, runner: RunnerVolume, image_volumes: Itera
         # --- privileges
         "Privileged": False,
         "CapDrop": ["ALL"],
+        **({"CapAdd": list(spec.extra_caps)} if spec.extra_caps else {}),
         "SecurityOpt": ["no-new-privileges", f"seccomp={profile_json()}"],
         "ReadonlyRootfs": not spec.persistent,
         "IpcMode": "private",

@@ -1,6 +1,7 @@
 """How users' directories are kept: as plain ones, or each in a file system of its own."""
 
-from .base import MANAGER_FOLDER, Level, Storage, StorageUsage
+from ...spec import MANAGER_FOLDER
+from .base import Level, Storage, StorageUsage
 from .choosing import choose_storage
 from .loopback import LoopbackStorage
 from .plain import PlainStorage

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-__all__ = ("MANAGER_FOLDER", "Level", "Storage", "StorageUsage")
-
-MANAGER_FOLDER = ".manager"
-"""Directory under the root that holds what is nobody's workspace; no user's directory begins with a dot."""
+__all__ = ("Level", "Storage", "StorageUsage")
 
 Level = Literal["none", "soft", "loopback"]
 """What limits a directory: nothing; the runner of whoever uses it, which looks now and then; a file system of its own."""

@@ -8,8 +8,9 @@ import secrets
 from pathlib import Path
 
 from ...errors import SandboxError
+from ...spec import MANAGER_FOLDER
 from ...trees import remove_tree
-from .base import MANAGER_FOLDER, Storage
+from .base import Storage
 from .loopback import SMALLEST, LoopbackStorage, has_images
 from .mounting import missing_programs, own_namespace
 from .plain import PlainStorage

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import SandboxError
+from ...spec import MANAGER_FOLDER
 from ...trees import exchange, remove_tree, rename_new, sync_folder
-from .base import MANAGER_FOLDER, Level, StorageUsage
+from .base import Level, StorageUsage
 from .mounting import (
     check_image,
     grow,

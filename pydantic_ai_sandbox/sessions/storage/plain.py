@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ...spec import MANAGER_FOLDER
 from ...trees import exchange, measure, remove_tree, rename_new
-from .base import MANAGER_FOLDER, Level, StorageUsage
+from .base import Level, StorageUsage
 from .working import abandoned, at_work
 
 __all__ = ("PlainStorage",)

@@ -319,6 +319,59 @@ class TestWhatIsNotAsItShouldBe:
         assert storage.delete(root / "alice")
 
 
+class TestAFullDiskOfTheHost:
+    """The same on a disk, which is full in bytes, and not in memory that gives up in a worse way."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Generator[Path]:
+        image, disk = tmp_path / "disk.img", tmp_path / "disk"
+        disk.mkdir()
+        with image.open("wb") as file:
+            file.truncate(96 * MIB)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+        root = disk / "root"
+        root.mkdir()
+        yield root
+        reboot(root)
+        give_up = time.monotonic() + 20
+        # What was unmounted just now is let go of a moment later.
+        while subprocess.run(["umount", str(disk)], check=False).returncode and time.monotonic() < give_up:
+            time.sleep(0.1)
+        assert not disk.is_mount()
+
+    def test_it_takes_nothing_back_and_no_repair_is_needed(self, storage: LoopbackStorage, root: Path) -> None:
+        storage.create(root / "alice", UID)
+        with (root.parent / "ballast").open("wb", buffering=0) as ballast:
+            for piece in (MIB, 4096):
+                with pytest.raises(OSError, match="No space left"):
+                    while True:
+                        ballast.write(bytes(piece))
+            os.fsync(ballast.fileno())
+        kept: dict[str, str] = {}
+        give_up = time.monotonic() + 7
+        number = 0
+        while time.monotonic() < give_up:
+            # Longer than the kernel waits before it writes its journal.
+            number += 1
+            name, text = f"f{number % 20}", str(number) * 200
+            with suppress(OSError), (root / "alice/draft").open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                (root / "alice/draft").rename(root / "alice" / name)
+                kept[name] = text
+            time.sleep(0.01)
+        (root.parent / "ballast").unlink()
+        storage.open(root / "alice")
+        write(root / "alice", later="goes on")
+        reboot(root)
+        storage.open(root / "alice")
+        found = read(root / "alice")
+        assert found.pop("later") == "goes on"
+        assert {name: found.get(name) for name in kept} == kept
+
+
 class TestAFullHost:
     """Images are sparse, so the host's disk can be full before a user's is."""
 

@@ -65,13 +65,16 @@ def _pip(packages: Iterable[str]) -> list[str]:
 
 
 def _npm(packages: Iterable[str]) -> list[str]:
-    # At the root, where Node looks last from everywhere, so that a project in the workspace finds them.
-    install = ["npm", "install", "--prefix", "/", "--no-audit", "--no-fund", "--no-update-notifier"]
-    hidden = ["--omit-lockfile-registry-resolved", "--cache", "/tmp/npm", "--logs-max", "0", "--", *packages]  # noqa: S108
-    return [
-        f"RUN {shlex.join([*install, *hidden])} && rm -rf /tmp/npm",
-        "ENV PATH=/node_modules/.bin:$PATH NODE_PATH=/node_modules",
+    install = ["npm", "install", "--no-audit", "--no-fund", "--no-update-notifier", "--omit-lockfile-registry-resolved"]
+    hidden = ["--cache", "/opt/npm/cache", "--logs-max", "0", "--", *packages]
+    # They end at the root, where Node looks last from everywhere, so that a project in the workspace finds them. npm cannot
+    # install there, and would try to if no package.json told it where it is.
+    steps = [
+        "mkdir -p /opt/npm /node_modules && cd /opt/npm && echo '{}' > package.json",
+        shlex.join([*install, *hidden]),
+        "cp -a node_modules/. /node_modules && rm -rf /opt/npm",
     ]
+    return [f"RUN {' && '.join(steps)}", "ENV PATH=/node_modules/.bin:$PATH NODE_PATH=/node_modules"]
 
 
 def _apt(packages: Iterable[str]) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ....errors import ImageBuildError
+from ....errors import ImageBuildError, SandboxError
 from ..client import Daemon
 from ..errors import docker_errors
 from .lending import Loan
@@ -23,6 +24,9 @@ __all__ = ("reclaim", "without_loan")
 
 _PIECE = 1024 * 1024
 
+_GZIP = b"\x1f\x8b"
+"""How a compressed layer begins; not every daemon saves them plain."""
+
 
 def reclaim(api: Daemon, image: str, loans: Iterable[Loan], tag: str, secrets: Collection[str]) -> None:
     """Give the daemon, as `tag`, the image `image` without what it was lent.
@@ -32,17 +36,47 @@ def reclaim(api: Daemon, image: str, loans: Iterable[Loan], tag: str, secrets: C
     Raises:
         ImageBuildError: One of the image's other layers holds the settings, or a secret among them.
     """
-    with tempfile.TemporaryDirectory(prefix="finish-", dir=cache_directory()) as place:
-        saved, cleaned = Path(place, "saved.tar"), Path(place, "cleaned.tar")
-        with docker_errors("fetch the image that was built"), saved.open("wb") as target:
-            for piece in api.get_image(image, chunk_size=_PIECE):
-                target.write(piece)
-        without_loan(saved, cleaned, tuple(loans), tag, secrets)
-        saved.unlink()
-        with docker_errors("load the image that was built"), cleaned.open("rb") as source:
-            for event in cast("Iterable[dict[str, Any]]", api.load_image(source)):
-                if "error" in event:
-                    raise ImageBuildError(f"Docker could not load the image that was built: {event['error']}")
+    place = cache_directory()
+    try:
+        with tempfile.TemporaryDirectory(prefix="finish-", dir=place) as directory:
+            _exchange(api, image, Path(directory), tuple(loans), tag, secrets)
+    except SandboxError:
+        raise
+    except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        raise ImageBuildError(
+            f"Docker saved the image that was built in a form that is not known here: {error!r}"
+        ) from error
+    except OSError as error:
+        raise ImageBuildError(
+            f"this host's settings could not be taken out of the image: {error}; it takes room for two copies of it in {place}"
+        ) from error
+
+
+def _exchange(
+    api: Daemon, image: str, place: Path, loans: tuple[Loan, ...], tag: str, secrets: Collection[str]
+) -> None:
+    saved, cleaned = place / "saved.tar", place / "cleaned.tar"
+    with docker_errors("fetch the image that was built"):
+        pieces = api.get_image(image, chunk_size=_PIECE)
+    with saved.open("wb") as target:
+        for piece in _read_by(pieces):
+            target.write(piece)
+    without_loan(saved, cleaned, loans, tag, secrets)
+    saved.unlink()
+    with cleaned.open("rb") as source, docker_errors("load the image that was built"):
+        for event in cast("Iterable[dict[str, Any]]", api.load_image(source)):
+            if "error" in event:
+                raise ImageBuildError(f"Docker could not load the image that was built: {event['error']}")
+
+
+def _read_by(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces; the daemon's failures to give them are told as such, unlike those of whoever takes them."""
+    while True:
+        with docker_errors("fetch the image that was built"):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def without_loan(saved: Path, cleaned: Path, loans: tuple[Loan, ...], tag: str, secrets: Collection[str]) -> None:
@@ -112,7 +146,10 @@ def _check(archive: tarfile.TarFile, layer: str, secrets: Collection[str]) -> No
 
 
 def _holds(archive: tarfile.TarFile, layer: str, needles: list[bytes]) -> bool:
-    return _contains(_open(archive, layer), needles)
+    content = _open(archive, layer)
+    compressed = content.read(len(_GZIP)) == _GZIP
+    content.seek(0)
+    return _contains(cast("IO[bytes]", gzip.GzipFile(fileobj=content)) if compressed else content, needles)
 
 
 def _contains(content: IO[bytes], needles: list[bytes]) -> bool:

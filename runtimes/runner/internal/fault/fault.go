@@ -82,4 +82,5 @@ var names = [...]struct {
 	{syscall.ENODEV, "ENODEV"}, {syscall.EMLINK, "EMLINK"}, {syscall.ETXTBSY, "ETXTBSY"}, {syscall.EPIPE, "EPIPE"},
 	{syscall.EOVERFLOW, "EOVERFLOW"}, {syscall.ENOSYS, "ENOSYS"}, {syscall.EOPNOTSUPP, "EOPNOTSUPP"},
 	{syscall.ESTALE, "ESTALE"}, {syscall.ETIMEDOUT, "ETIMEDOUT"}, {syscall.E2BIG, "E2BIG"}, {syscall.ENOEXEC, "ENOEXEC"}, {syscall.ESRCH, "ESRCH"},
+	{syscall.ECONNREFUSED, "ECONNREFUSED"}, {syscall.ECONNRESET, "ECONNRESET"}, {syscall.EPROTOTYPE, "EPROTOTYPE"},
 }

@@ -67,7 +67,8 @@ type writer struct {
 	hash   *fingerprint
 
 	fd     int    // the temporary file
-	temp   string // its path, empty when there is none to remove
+	temp   string // its path
+	named  bool   // the path is there, and to be removed
 	beside bool   // it can be renamed onto the target
 
 	version string // of the new content
@@ -178,26 +179,53 @@ func currentVersion(path string) (string, error) {
 // createTemp makes the temporary file beside the target, or elsewhere when the directory is not writable but the file
 // in it is.
 func (w *writer) createTemp() error {
-	fd, temp, err := openTemp(parent(w.target))
+	err := w.openTemp(parent(w.target))
 	w.beside = err == nil
 	if err != nil && w.exists && (err == syscall.EACCES || err == syscall.EROFS || err == syscall.EPERM) {
-		fd, temp, err = openTemp("/tmp")
+		err = w.openTemp("/tmp")
 	}
-	if err != nil {
-		return at(err, parent(w.target))
-	}
-	w.fd, w.temp = fd, temp
-	return nil
+	return at(err, parent(w.target))
 }
 
-func openTemp(dir string) (int, string, error) {
+// openTemp makes the file without a name where the file system can do that: if the container is killed in the midst of
+// an upload, the file goes with it. Where a meter watches, it has to see the file.
+func (w *writer) openTemp(dir string) error {
+	err := error(syscall.EOPNOTSUPP)
+	if w.quota == nil {
+		w.temp = tempName(dir)
+		w.fd, err = sys.Open(dir, syscall.O_RDWR|sys.OTmpfile, 0o600)
+	}
+	if err != syscall.EOPNOTSUPP && err != syscall.EISDIR {
+		return err
+	}
 	for {
-		temp := child(dir, ".sandbox-"+strconv.FormatUint(rand.Uint64(), 36)+".tmp")
-		fd, err := sys.Open(temp, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+		w.temp = tempName(dir)
+		w.fd, err = sys.Open(w.temp, syscall.O_RDWR|syscall.O_CREAT|syscall.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 		if err != syscall.EEXIST {
-			return fd, temp, err
+			w.named = err == nil
+			return err
 		}
 	}
+}
+
+func tempName(dir string) string {
+	return child(dir, ".sandbox-"+strconv.FormatUint(rand.Uint64(), 36)+".tmp")
+}
+
+// name gives the temporary file its name: only what has one can take the target's place.
+func (w *writer) name() error {
+	for !w.named {
+		err := sys.LinkFile(w.fd, w.temp)
+		if err == syscall.EEXIST {
+			w.temp = tempName(parent(w.target))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		w.named = true
+	}
+	return nil
 }
 
 // take writes what the backend sends to the temporary file.
@@ -257,9 +285,12 @@ func (w *writer) commit() error {
 
 func (w *writer) replace() error {
 	if w.beside {
+		if err := w.name(); err != nil {
+			return err
+		}
 		err := syscall.Rename(w.temp, w.target)
 		if err == nil {
-			w.temp = ""
+			w.named = false
 			return nil
 		}
 		// A file that is a mount point of its own cannot be replaced, only overwritten.
@@ -313,11 +344,11 @@ func (w *writer) abandon() {
 		syscall.Close(w.fd)
 		w.fd = -1
 	}
-	if w.temp != "" {
+	if w.named {
 		w.gate.Enter(gate.Change, nil)
 		syscall.Unlink(w.temp)
 		w.gate.Leave(gate.Change)
-		w.temp = ""
+		w.named = false
 	}
 	if w.spent > 0 {
 		w.quota.Refund(w.spent)

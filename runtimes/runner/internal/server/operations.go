@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"runner/internal/command"
+	"runner/internal/dial"
 	"runner/internal/fault"
 	"runner/internal/files"
 	"runner/internal/gate"
@@ -39,6 +40,7 @@ var operations = map[string]operation{
 	"job_write": func(s *Server, m *mux.Stream) error { s.jobs.Write(m); return nil },
 	"kill_all":  (*Server).killAll,
 	"freeze":    (*Server).freeze,
+	"dial":      (*Server).dial,
 	"read":      (*Server).read,
 	"read_text": (*Server).readText,
 	"stat":      (*Server).stat,
@@ -206,6 +208,14 @@ func (s *Server) exec(m *mux.Stream) error {
 	defer s.commands.Add(-1)
 	command.Exec(s.launcher, s.devNull, m)
 	return nil
+}
+
+func (s *Server) dial(m *mux.Stream) error {
+	defer s.dials.Add(-1)
+	if s.dials.Add(1) > maxDials {
+		return fault.New("EAGAIN", "too many connections are open")
+	}
+	return dial.Dial(m)
 }
 
 func (s *Server) killAll(m *mux.Stream) error {

@@ -35,6 +35,8 @@ const (
 	maxOperations = 1024
 	// maxCommands bounds the commands among them; each may hold its captured output.
 	maxCommands = 256
+	// maxDials bounds the connections among them; each may hold a window of what its target has not taken yet.
+	maxDials = 256
 )
 
 // Config is what serve was started with.
@@ -64,6 +66,7 @@ type Server struct {
 
 	operations atomic.Int32
 	commands   atomic.Int32
+	dials      atomic.Int32
 
 	mu    sync.Mutex
 	peers map[*mux.Conn]peer
@@ -193,7 +196,8 @@ func (s *Server) admit(conn *mux.Conn, p peer) bool {
 }
 
 // identify asks the kernel who connected. A process outside of our process namespace has number 0 here, and one that
-// was put into it from outside (docker exec) has parent 0: nothing inside can make itself look like either.
+// was put into it from outside (docker exec) has parent 0: nothing inside can make itself look like either. This process
+// has that parent too, and connects to itself when somebody dials its own socket.
 func identify(nc *net.UnixConn) peer {
 	raw, err := nc.SyscallConn()
 	if err != nil {
@@ -206,7 +210,7 @@ func identify(nc *net.UnixConn) peer {
 			return
 		}
 		p.pid = int(cred.Pid)
-		p.outside = p.pid == 0 || process.Parent(p.pid) == 0
+		p.outside = p.pid == 0 || p.pid != os.Getpid() && process.Parent(p.pid) == 0
 	})
 	return p
 }

@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -11,7 +12,9 @@ const (
 	AtFDCWD           = -100
 	AtSymlinkNoFollow = 0x100
 	AtRemoveDir       = 0x200
+	AtSymlinkFollow   = 0x400
 	OPath             = 0x200000
+	OTmpfile          = 0x400000 | syscall.O_DIRECTORY
 
 	prSetDumpable       = 4
 	prSetChildSubreaper = 36
@@ -35,6 +38,25 @@ func Openat(dir int, name []byte, flags int, mode uint32) (int, error) {
 		}
 		return int(fd), nil
 	}
+}
+
+// LinkFile gives an open file, which may have no name yet, a name.
+func LinkFile(fd int, path string) error {
+	name, err := cstring(path)
+	if err != nil {
+		return err
+	}
+	file, err := cstring("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		return err
+	}
+	dir := AtFDCWD
+	_, _, errno := syscall.Syscall6(syscall.SYS_LINKAT, uintptr(dir), uintptr(unsafe.Pointer(&file[0])),
+		uintptr(dir), uintptr(unsafe.Pointer(&name[0])), AtSymlinkFollow, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // OpenDirBelow opens a directory of dir that is not a mount point; name must end in a NUL byte. One that is, or was
