@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
-from .channel.answers import Usage
-from .checks import Check, SelfCheck, self_check
-from .console import ConsoleToolset, PythonToolset, create_console_toolset
-from .engines.base import ContainerInfo
-from .engines.docker import DockerEngine
-from .errors import (
-    CapacityError,
-    ChannelError,
-    EditError,
-    EngineError,
-    EngineUnavailableError,
-    ImageBuildError,
-    InterpreterError,
-    InterpreterMissingError,
-    InvalidUserIdError,
-    OCIRuntimeError,
-    QuotaExceededError,
-    ResourceExhaustedError,
-    RuntimeNotFoundError,
-    SandboxError,
-    SpecMismatchError,
-    UnsafeMountError,
-)
-from .interpreter import CellError, CellResult, Interpreter, InterpreterState, KernelDeath
-from .protocols import (
-    BoundedText,
-    ByteStream,
-    CauseOfDeath,
-    CommandStream,
-    Edit,
-    Execution,
-    GlobMatch,
-    GlobResult,
-    GrepLine,
-    GrepResult,
-    Job,
-    JobInfo,
-    JobOutput,
-    OutputChunk,
-    SupportsDial,
-    SupportsEdit,
-    SupportsExecution,
-    SupportsGlob,
-    SupportsGrep,
-    SupportsJobs,
-    SupportsStreaming,
-    SupportsTextRange,
-    SupportsVersionedWrite,
-    TextRange,
-    Written,
-)
-from .runtimes import BuildProgress
-from .sandbox import DockerSandbox, RunResult, Sandbox
-from .services import run_once
-from .sessions import Checkpoint, Download, Session, SessionManager, StorageUsage, UserSandbox, Waiting
-from .spec import ResourceLimits, RuntimeConfig
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .channel.answers import Usage
+    from .checks import Check, SelfCheck, self_check
+    from .console import ConsoleToolset, PythonToolset, create_console_toolset
+    from .engines.base import ContainerInfo
+    from .engines.docker.engine import DockerEngine
+    from .errors import (
+        CapacityError,
+        ChannelError,
+        EditError,
+        EngineError,
+        EngineUnavailableError,
+        ImageBuildError,
+        InterpreterError,
+        InterpreterMissingError,
+        InvalidUserIdError,
+        OCIRuntimeError,
+        QuotaExceededError,
+        ResourceExhaustedError,
+        RuntimeNotFoundError,
+        SandboxError,
+        SpecMismatchError,
+        UnsafeMountError,
+    )
+    from .interpreter import CellError, CellResult, Interpreter, InterpreterState, KernelDeath
+    from .protocols import (
+        BoundedText,
+        ByteStream,
+        CauseOfDeath,
+        CommandStream,
+        Edit,
+        Execution,
+        GlobMatch,
+        GlobResult,
+        GrepLine,
+        GrepResult,
+        Job,
+        JobInfo,
+        JobOutput,
+        OutputChunk,
+        SupportsDial,
+        SupportsEdit,
+        SupportsExecution,
+        SupportsGlob,
+        SupportsGrep,
+        SupportsJobs,
+        SupportsStreaming,
+        SupportsTextRange,
+        SupportsVersionedWrite,
+        TextRange,
+        Written,
+    )
+    from .runtimes import BuildProgress
+    from .sandbox import DockerSandbox, RunResult, Sandbox
+    from .services import run_once
+    from .sessions import Checkpoint, Download, Session, SessionManager, StorageUsage, UserSandbox, Waiting
+    from .spec import ResourceLimits, RuntimeConfig
 
 __all__ = (
     "BoundedText",
@@ -130,3 +134,88 @@ __all__ = (
     "run_once",
     "self_check",
 )
+
+_HOMES = {
+    "BoundedText": ".protocols",
+    "BuildProgress": ".runtimes",
+    "ByteStream": ".protocols",
+    "CapacityError": ".errors",
+    "CauseOfDeath": ".protocols",
+    "CellError": ".interpreter",
+    "CellResult": ".interpreter",
+    "ChannelError": ".errors",
+    "Check": ".checks",
+    "Checkpoint": ".sessions",
+    "CommandStream": ".protocols",
+    "ConsoleToolset": ".console",
+    "ContainerInfo": ".engines.base",
+    "DockerEngine": ".engines.docker.engine",
+    "DockerSandbox": ".sandbox",
+    "Download": ".sessions",
+    "Edit": ".protocols",
+    "EditError": ".errors",
+    "EngineError": ".errors",
+    "EngineUnavailableError": ".errors",
+    "Execution": ".protocols",
+    "GlobMatch": ".protocols",
+    "GlobResult": ".protocols",
+    "GrepLine": ".protocols",
+    "GrepResult": ".protocols",
+    "ImageBuildError": ".errors",
+    "Interpreter": ".interpreter",
+    "InterpreterError": ".errors",
+    "InterpreterMissingError": ".errors",
+    "InterpreterState": ".interpreter",
+    "InvalidUserIdError": ".errors",
+    "Job": ".protocols",
+    "JobInfo": ".protocols",
+    "JobOutput": ".protocols",
+    "KernelDeath": ".interpreter",
+    "OCIRuntimeError": ".errors",
+    "OutputChunk": ".protocols",
+    "PythonToolset": ".console",
+    "QuotaExceededError": ".errors",
+    "ResourceExhaustedError": ".errors",
+    "ResourceLimits": ".spec",
+    "RunResult": ".sandbox",
+    "RuntimeConfig": ".spec",
+    "RuntimeNotFoundError": ".errors",
+    "Sandbox": ".sandbox",
+    "SandboxError": ".errors",
+    "SelfCheck": ".checks",
+    "Session": ".sessions",
+    "SessionManager": ".sessions",
+    "SpecMismatchError": ".errors",
+    "StorageUsage": ".sessions",
+    "SupportsDial": ".protocols",
+    "SupportsEdit": ".protocols",
+    "SupportsExecution": ".protocols",
+    "SupportsGlob": ".protocols",
+    "SupportsGrep": ".protocols",
+    "SupportsJobs": ".protocols",
+    "SupportsStreaming": ".protocols",
+    "SupportsTextRange": ".protocols",
+    "SupportsVersionedWrite": ".protocols",
+    "TextRange": ".protocols",
+    "UnsafeMountError": ".errors",
+    "Usage": ".channel.answers",
+    "UserSandbox": ".sessions",
+    "Waiting": ".sessions",
+    "Written": ".protocols",
+    "create_console_toolset": ".console",
+    "run_once": ".services",
+    "self_check": ".checks",
+}
+"""Where each name comes from when it is first used: whoever wants one need not wait for what all the others import."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

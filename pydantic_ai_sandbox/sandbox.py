@@ -29,7 +29,7 @@ from .channel.sinks import Flow
 from .connections import SandboxConnection
 from .editing import changed_since_read, replace_text
 from .engines.base import ContainerInfo, Engine, Progress
-from .engines.docker import DockerEngine
+from .engines.docker.engine import DockerEngine
 from .errors import ChannelError, EditError, QuotaExceededError
 from .lifecycle import Blueprint, Lifecycle
 from .processes import SandboxJob, SandboxStream

@@ -19,6 +19,7 @@ from pathlib import Path
 from docker.errors import DockerException
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.errors import SandboxError
 
 PROGRAMS = {"dockerd": "docker.io", "iptables": "iptables", "debootstrap": "debootstrap"}
 """What must be installed, and the Debian package it comes in; debootstrap makes a base image where none can be pulled."""
@@ -61,7 +62,7 @@ def running_version() -> str | None:
     """Version of the daemon that answers at the place the environment names, or `None`."""
     try:
         return str(connect_daemon(None, ANSWER_TIMEOUT).version()["Version"])
-    except (DockerException, OSError):
+    except (SandboxError, DockerException, OSError):
         return None
 
 

@@ -7,10 +7,10 @@ from collections.abc import Generator
 import docker
 import pytest
 from _pytest.terminal import TerminalReporter
-from docker.errors import DockerException
 from hypothesis import HealthCheck, settings
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.errors import EngineUnavailableError
 from tests import leaks
 
 # How fast an example is says nothing on a machine that others use too.
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_docker() -> str | None:
     try:
         connect_daemon(None, 10).close()
-    except (DockerException, OSError) as error:
+    except EngineUnavailableError as error:
         return f"no Docker daemon answers (`make docker`): {error}"
     return None
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.errors import EngineUnavailableError
 
 MANAGED = {"label": "pydantic-ai-sandbox.managed"}
 """What every container, volume and network of ours carries."""
@@ -56,7 +56,7 @@ def snapshot() -> frozenset[str]:
 def _in_docker() -> Iterable[str]:
     try:
         api = connect_daemon(None, 30)
-    except (DockerException, OSError):
+    except EngineUnavailableError:
         return
     try:
         yield from _engine_objects(api)

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from ..engines.base import Progress
-from ..engines.docker import DockerEngine
+from ..engines.docker.engine import DockerEngine
 from ..engines.docker.facts import DaemonFacts, ImageFacts, daemon_facts, image_facts
 from ..errors import EngineUnavailableError, ImageBuildError, OCIRuntimeError, RuntimeNotFoundError, SandboxError
 from ..sandbox import DockerSandbox

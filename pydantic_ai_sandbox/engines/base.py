@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..channel.multiplexer import Channel
 from ..spec import ContainerSpec, RuntimeConfig
+
+if TYPE_CHECKING:
+    # At run time it would bring in Pydantic AI, which takes longer than most of what the command line does.
+    from ..channel.multiplexer import Channel
 
 __all__ = ("Connection", "ContainerInfo", "Engine", "Progress", "UnknownContainerError", "completed")
 

@@ -19,7 +19,7 @@ from pydantic import ByteSize, TypeAdapter
 from pydantic_ai.messages import WorkspaceRef
 
 from ..engines.base import ContainerInfo, Engine, Progress, completed
-from ..engines.docker import DockerEngine
+from ..engines.docker.engine import DockerEngine
 from ..errors import SpecMismatchError
 from ..lifecycle import Blueprint, Lifecycle, filled_in
 from ..runtimes import deferred

@@ -15,6 +15,7 @@ import docker.errors
 import requests.exceptions
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.errors import EngineError
 from tests.docker.own_daemon import OwnDaemon
 
 from .crew import Crew
@@ -28,7 +29,7 @@ LONGEST = 6.0
 
 MANAGED = {"label": "pydantic-ai-sandbox.managed"}
 
-_UNREACHABLE = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+_UNREACHABLE = (EngineError, docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
 
 class Faults:

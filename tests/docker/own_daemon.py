@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import docker.errors
 import pytest
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.errors import EngineUnavailableError
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ class OwnDaemon:
         while True:
             try:
                 connect_daemon(self.url, 5).close()
-            except (docker.errors.DockerException, OSError):
+            except EngineUnavailableError:
                 if time.monotonic() > give_up:
                     pytest.fail("the daemon did not start: " + (self._folder / "log").read_text()[-2000:])
                 time.sleep(0.1)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
-from types import ModuleType
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,13 +24,30 @@ def sort_key(name: str) -> tuple[int, str]:
     return kind, name
 
 
-def public_names(module: ModuleType) -> set[str]:
-    values = vars(module).items()
-    return {name for name, value in values if not name.startswith("_") and not isinstance(value, ModuleType)}
+def test_every_name_of_the_package_comes_from_where_it_is_defined() -> None:
+    """They are looked up when they are used; what type checkers read, `__all__` and that agree."""
+    source = ast.parse(Path(pydantic_ai_sandbox.__file__).read_text())
+    [for_types] = [node for node in source.body if isinstance(node, ast.If)]
+    imported = {
+        alias.name: "." * node.level + (node.module or "")
+        for node in for_types.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == vars(pydantic_ai_sandbox)["_HOMES"]
+    assert set(imported) == set(pydantic_ai_sandbox.__all__) <= set(dir(pydantic_ai_sandbox))
 
 
-def test_every_name_of_the_package_is_in_all() -> None:
-    assert public_names(pydantic_ai_sandbox) - {"annotations"} == set(pydantic_ai_sandbox.__all__)
+def test_a_name_that_is_not_there_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match=r"'pydantic_ai_sandbox' has no attribute 'DockerSandboks'"):
+        getattr(pydantic_ai_sandbox, "DockerSandboks")  # noqa: B009
+
+
+@pytest.mark.parametrize("module", ["pydantic_ai_sandbox", "pydantic_ai_sandbox.cli"])
+def test_pydantic_ai_is_not_imported_before_it_is_needed(module: str) -> None:
+    """Its import takes longer than everything that the commands for images do, and than completion may."""
+    program = f"import sys, {module}; sys.exit('pydantic_ai' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("name", ["pydantic_ai_sandbox", *MODULES])

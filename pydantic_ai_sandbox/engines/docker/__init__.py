@@ -1,5 +1,1 @@
 """The Docker engine."""
-
-from .engine import DockerEngine
-
-__all__ = ("DockerEngine",)

@@ -11,6 +11,8 @@ import docker.context
 import docker.errors
 import docker.utils
 
+from .errors import docker_errors
+
 __all__ = ("Daemon", "connect_daemon", "daemon_socket")
 
 Daemon: TypeAlias = Any
@@ -20,7 +22,7 @@ Daemon: TypeAlias = Any
 _USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
-def connect_daemon(base_url: str | None, timeout: int) -> Daemon:
+def connect_daemon(base_url: str | None = None, timeout: int = 60) -> Daemon:
     """A client of the daemon at `base_url`, or of the one that the environment names.
 
     Args:
@@ -28,10 +30,11 @@ def connect_daemon(base_url: str | None, timeout: int) -> Daemon:
         timeout: Seconds that any single answer of the daemon may take.
 
     Raises:
-        docker.errors.DockerException: It does not answer.
+        EngineUnavailableError: It does not answer.
     """
-    settings: dict[str, Any] = {"base_url": base_url} if base_url else _from_environment()
-    return docker.APIClient(version="auto", timeout=timeout, **settings)
+    with docker_errors("connect"):
+        settings: dict[str, Any] = {"base_url": base_url} if base_url else _from_environment()
+        return docker.APIClient(version="auto", timeout=timeout, **settings)
 
 
 def daemon_socket(base_url: str | None) -> Path | None:

@@ -106,9 +106,10 @@ class DockerEngine:
         """The low-level client, connected on first use."""
         with self._lock:
             if self._api is None:
-                with docker_errors("connect"):
-                    self._api = connect_daemon(self._base_url, self._timeout)
-                    _tidy(self._api, {})
+                api = connect_daemon(self._base_url, self._timeout)
+                with docker_errors("tidy up"):
+                    _tidy(api, {})
+                self._api = api
             return self._api
 
     # --- images

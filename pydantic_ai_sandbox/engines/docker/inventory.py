@@ -10,7 +10,8 @@ import docker
 
 from .errors import docker_errors
 from .hardening import LABEL
-from .images import BaseKind, base_kind
+from .images import BaseKind
+from .images.bases import kind_in
 from .images.naming import LABEL_RUNTIME, REPOSITORY
 
 __all__ = ("ImageInfo", "list_images", "remove_everything", "size_together")
@@ -32,19 +33,19 @@ class ImageInfo:
     """Unix time."""
 
 
-def list_images(api: docker.APIClient) -> list[ImageInfo]:
-    """The images of runtimes, sorted by name, the newest of each first.
+def list_images(api: docker.APIClient, name: str | None = None) -> list[ImageInfo]:
+    """The images of runtimes, or the one of that name, sorted by runtime, the newest of each first.
 
     Raises:
         EngineUnavailableError: The daemon does not answer.
     """
     with docker_errors("list images"):
-        found = cast("list[dict[str, Any]]", api.images(filters={"label": LABEL_RUNTIME}))
+        found = cast("list[dict[str, Any]]", api.images(name, filters={"label": LABEL_RUNTIME}))
     images = [
         ImageInfo(
             name=tag,
             runtime=image["Labels"][LABEL_RUNTIME],
-            base=base_kind(api, tag),
+            base=kind_in(image["Labels"]),
             size=image["Size"],
             created=image["Created"],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import docker
@@ -16,7 +16,7 @@ from .locks import cache_directory, one_at_a_time
 from .naming import LABEL_BASE, REPOSITORY, exists, inspect
 from .pulling import Report, pull
 
-__all__ = ("BaseKind", "base_kind", "choose_base")
+__all__ = ("BaseKind", "base_kind", "choose_base", "kind_in")
 
 BaseKind: TypeAlias = Literal["official", "bootstrapped"]
 """`"official"`: the image that the definition names. `"bootstrapped"`: a Debian made on this machine in its place."""
@@ -32,7 +32,11 @@ def base_kind(api: docker.APIClient, image: str) -> BaseKind | None:
         EngineUnavailableError: The daemon does not answer.
     """
     found = inspect(api, image)
-    labels: dict[str, str] = (found and found["Config"].get("Labels")) or {}
+    return kind_in((found and found["Config"].get("Labels")) or {})
+
+
+def kind_in(labels: Mapping[str, str]) -> BaseKind | None:
+    """What an image with these labels is based on, as `base_kind` says it."""
     kind = labels.get(LABEL_BASE)
     return kind if kind in ("official", "bootstrapped") else None
 
