@@ -35,7 +35,9 @@ def docker_api() -> Generator[docker.APIClient]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    session.config.stash[_BEFORE] = leaks.begin_run()
+    # A worker of pytest-xdist is a part of a run.
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[_BEFORE] = leaks.begin_run()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +56,8 @@ def _no_docker() -> str | None:
     return None
 
 
-@pytest.hookimpl(tryfirst=True)
+# After pytest-xdist has ended its workers, whose fixtures may hold things until then.
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when something of ours is left, in its closing line too."""
     before = session.config.stash.get(_BEFORE, None)

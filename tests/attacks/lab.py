@@ -189,14 +189,15 @@ class Lab:
         """An image like the naive one, with what a hostile author adds."""
         tag = f"{IMAGES}-{name}:1"
         text = "\n".join([f"FROM {self.plains.image}", *lines]) + "\n"
-        self.plains.client.images.build(fileobj=io.BytesIO(text.encode()), tag=tag, rm=True)
-        self.later(partial(self._remove_image, tag))
+        image, _ = self.plains.client.images.build(fileobj=io.BytesIO(text.encode()), tag=tag, rm=True)
+        assert image.id is not None
+        self.later(partial(self._remove_image, image.id))
         return tag
 
-    def _remove_image(self, tag: str) -> None:
-        # Both sides may have made it.
+    def _remove_image(self, id: str) -> None:
+        # Both sides may have made it. By its id, because the other side's may have taken the name.
         with suppress(docker.errors.ImageNotFound):
-            self.plains.client.images.remove(tag, force=True)
+            self.plains.client.images.remove(id, force=True)
 
     def later(self, undo: Callable[[], object]) -> None:
         """Do something at the end of the attack."""

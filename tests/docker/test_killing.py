@@ -28,8 +28,8 @@ FOREGROUND = {
     "holds stdout": f"(trap '' TERM; sleep 4711.1) & sleep 4711.1 # {MARK}",
     "kills its parent": f"sh -c 'sh -c \"kill -9 \\$PPID; exec sleep 4711.1\" & wait'; sleep 4711.1 # {MARK}",
     "endless spawner": f"while :; do (sleep 4711.1 &) ; sleep 0.01; done # {MARK}",
-    # Its own shell needs no further process, which it might not get, and so does not die of its bomb.
-    "fork bomb": f"b() {{ b | b & }}; b; while :; do :; done # {MARK}",
+    # The bomb is a shell's of its own, because one that cannot fork ends; the first one lives until its timeout.
+    "fork bomb": f"b() {{ b | b & }}; (b); while :; do :; done # {MARK}",
 }
 """Shapes whose processes all stay in the command's session."""
 
