@@ -18,6 +18,7 @@ GO := GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod GOWORK=off $(CURDIR)/$(BIN)
 RACE := $(if $(shell command -v gcc),-race)
 FUZZTIME ?= 20s
 PYTEST_ARGS ?=
+WORKERS ?= 4
 ATTACK_RUNS ?= 1
 BUSY ?=
 
@@ -57,7 +58,8 @@ demo: docker ## Watch an agent repair a package in a sandbox
 
 .PHONY: test
 test: images test-go ## Run all tests: the runner's (Go) and the package's, of the attacks those that are quick
-	@$(BIN)/pytest -m "not attacks or quick" $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(WORKERS) -m "(not attacks or quick) and not alone" $(PYTEST_ARGS) || test $$? = 5
+	@$(BIN)/pytest -m alone $(PYTEST_ARGS) || test $$? = 5
 
 .PHONY: test-go
 test-go: setup ## Run the runner's tests, with the race detector where there is a C compiler

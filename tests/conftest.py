@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import docker
 import pytest
@@ -32,6 +33,13 @@ def docker_api() -> Generator[docker.APIClient]:
     api = connect_daemon(None, 60)
     yield api
     api.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from tests.scheduling import Scheduling
+
+    return Scheduling(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ChannelError
 from .frames import MAX_PAYLOAD, PROTOCOL_VERSION, WINDOW, FrameReader, Kind, decode_json, encode, encode_json
+from .remainder import read_remainder
 from .sinks import Sink
 
 __all__ = ("Channel", "PeerError", "Stream")
@@ -217,10 +218,16 @@ class Channel(asyncio.BufferedProtocol):
         self._fail(ChannelError("the channel to the sandbox was closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # That of uvloop is one by what it does, not by its class.
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._closed is None and self._transport is not None:
+            read_remainder(self._transport, self)
+        self.lost(exc)
+
+    def lost(self, exc: Exception | None) -> None:
+        """Take note that nothing more comes, as a wrapping protocol knows."""
         reason = f": {exc}" if exc else ""
         self._fail(ChannelError(f"the connection to the sandbox's runner broke off{reason}"))
 

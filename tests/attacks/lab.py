@@ -192,12 +192,13 @@ class Lab:
         image, _ = self.plains.client.images.build(fileobj=io.BytesIO(text.encode()), tag=tag, rm=True)
         assert image.id is not None
         self.later(partial(self._remove_image, image.id))
+        self.later(partial(self._remove_image, tag))
         return tag
 
-    def _remove_image(self, id: str) -> None:
-        # Both sides may have made it. By its id, because the other side's may have taken the name.
-        with suppress(docker.errors.ImageNotFound):
-            self.plains.client.images.remove(id, force=True)
+    def _remove_image(self, name: str) -> None:
+        # Both sides may have made it, and the other's may have taken the name, or be based on this one.
+        with suppress(docker.errors.APIError):
+            self.plains.client.images.remove(name, force=True)
 
     def later(self, undo: Callable[[], object]) -> None:
         """Do something at the end of the attack."""

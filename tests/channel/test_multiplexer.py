@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
 from pydantic_ai_sandbox.channel.client import RunnerClient
-from pydantic_ai_sandbox.channel.frames import HEADER, MAX_PAYLOAD, WINDOW, Kind
+from pydantic_ai_sandbox.channel.frames import HEADER, MAX_PAYLOAD, WINDOW, Kind, encode
 from pydantic_ai_sandbox.channel.multiplexer import MAX_STREAMS, Channel, PeerError
 from pydantic_ai_sandbox.channel.sinks import Collector, Flow
+from pydantic_ai_sandbox.engines.docker.exec_stream import Demultiplexer
 from pydantic_ai_sandbox.errors import ChannelError
 
 from .peer import Peer, connected
@@ -164,6 +167,30 @@ async def test_whoever_is_cut_off_can_tell_whether_it_was_ever_begun(reason: str
         async with asyncio.timeout(5):
             assert await asyncio.gather(*calls) == [(reason, never_begun)] * 3
         assert await cut_off() == (reason, never_begun)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": use}) for use in (False, True)], ids=str)
+@pytest.mark.parametrize("wrap", [lambda channel: channel, Demultiplexer], ids=["socket", "exec"])
+async def test_last_words_are_heard_by_whoever_was_speaking(
+    anyio_backend: object, wrap: Callable[[Channel], asyncio.BaseProtocol]
+) -> None:
+    """Writing to a peer that is gone fails before what it said has been read."""
+    ours, theirs = socket.socketpair()
+    channel = Channel()
+    await asyncio.get_running_loop().create_unix_connection(lambda: wrap(channel), sock=ours)
+
+    def say(kind: Kind, **what: object) -> None:
+        frame = encode(kind, 0, json.dumps(what).encode())
+        theirs.sendall(frame if wrap is not Demultiplexer else struct.pack(">BxxxI", 1, len(frame)) + frame)
+
+    say(Kind.HELLO, protocol=1)
+    await channel.hello(5)
+    say(Kind.GOODBYE, reason="retired")
+    # Our greeting is unread, so that this breaks the connection off.
+    theirs.close()
+    with pytest.raises(ChannelError, match=r"it ended \(retired\)"):
+        await channel.call(PING, Collector(0))
+    assert channel.goodbye == "retired"
 
 
 async def test_a_freeze_begins_when_the_runner_says_so_and_ends_with_its_context() -> None:

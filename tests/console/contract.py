@@ -104,7 +104,8 @@ class CommandContract(OnAWorkspace):
         answer = await ask(console_backend, "run", command="echo before; sleep 30", timeout=0.5)
         assert answer.outcome == "success"
         assert answer.body == "before"
-        assert answer.last.startswith("[timed out after 0.5 s; process tree killed · ")
+        # What it took, which is more on a busy machine.
+        assert re.match(r"\[timed out after \d\.\d s; process tree killed · ", answer.last)
 
     @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
     async def test_a_timeout_that_is_none_is_refused(self, console_backend: WorkspaceBackend, timeout: float) -> None:

@@ -38,6 +38,8 @@ async def main():
 asyncio.run(main())
 """
 
+ON_UVLOOP = "import uvloop\n" + ONE_SANDBOX.replace("asyncio.run", "uvloop.run")
+
 DEPS_BACKEND = """
 sandbox = DockerSandbox(runtime="python-minimal")
 agent = Agent(model, deps_type=Deps, toolsets=[create_console_toolset()])
@@ -150,6 +152,7 @@ def run(script: str, *options: str) -> tuple[list[str], list[str]]:
     "form",
     [
         pytest.param(ONE_SANDBOX, id="one sandbox"),
+        pytest.param(ON_UVLOOP, id="one sandbox on uvloop, which `uvicorn[standard]` brings"),
         pytest.param(DEPS_BACKEND, id="deps.backend"),
         pytest.param(STOP_IN_A_LOOP, id="deps.backend in a coroutine"),
         pytest.param(RUN_SYNC_IN_A_THREAD.format(finish="loops.append(loop)"), id="run_sync in a thread"),

@@ -18,7 +18,7 @@ from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, EngineError, EngineUnavailableError, ResourceLimits
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 
 def containers(api: Any) -> set[str]:

@@ -12,7 +12,7 @@ from pydantic_ai.workspaces import WorkspaceTimeoutError
 
 from pydantic_ai_sandbox import DockerEngine, ResourceLimits, RuntimeConfig, RuntimeNotFoundError, run_once
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
 
 def containers(engine: DockerEngine) -> set[str]:

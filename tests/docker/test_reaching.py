@@ -14,6 +14,7 @@ from typing import Any
 
 import docker.errors
 import pytest
+import requests
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, EngineError
 from pydantic_ai_sandbox.engines.docker import runner_volume
@@ -233,9 +234,23 @@ async def test_a_filler_whose_maker_died_is_taken_over(
     busybox: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner_volume, "_FILL_DEADLINE", 0.5)
+    monkeypatch.setattr(runner_volume, "_FILL_DEADLINE", 2)
     filler = docker_api.create_container(busybox, ["true"], name=f"{fresh_volume}-fill")["Id"]
-    sandbox = make_sandbox(engine=DockerEngine())
+    engine = DockerEngine()
+    remove, refused = engine.api().remove_container, 0
+
+    def being_removed(*what: Any, **how: Any) -> None:
+        # By another process that takes it over, too; the daemon takes its time.
+        nonlocal refused
+        refused += 1
+        if refused < 3:
+            response = requests.Response()
+            response.status_code = 409
+            raise docker.errors.APIError("removal of container is already in progress", response)
+        remove(*what, **how)
+
+    monkeypatch.setattr(engine.api(), "remove_container", being_removed)
+    sandbox = make_sandbox(engine=engine)
     assert (await sandbox.run(["echo", "taken over"])).stdout == "taken over\n"
     assert filler not in {found["Id"] for found in docker_api.containers(all=True)}
     await sandbox.aclose()

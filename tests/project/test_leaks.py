@@ -13,6 +13,8 @@ import pytest
 
 from tests import leaks
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_process_is_seen_even_when_its_parent_is_gone() -> None:
     before = leaks.snapshot()

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from ...channel.multiplexer import Channel
+from ...channel.remainder import read_remainder
 from ...errors import ChannelError
 from .client import Daemon
 from .hardening import RUNNER
@@ -125,6 +126,7 @@ class Demultiplexer(asyncio.BufferedProtocol):
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._transport: asyncio.BaseTransport | None = None
         self._buffer = memoryview(bytearray(262_144))
         self._header = bytearray()
         self._stream = 0
@@ -132,12 +134,15 @@ class Demultiplexer(asyncio.BufferedProtocol):
         self._complaint = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
         self._channel.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._transport is not None:
+            read_remainder(self._transport, self)
         if exc is None and self._complaint:
             exc = ChannelError(self._complaint.strip())
-        self._channel.connection_lost(exc)
+        self._channel.lost(exc)
 
     def pause_writing(self) -> None:
         self._channel.pause_writing()

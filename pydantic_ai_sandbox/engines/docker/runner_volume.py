@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import tarfile
 import time
@@ -54,23 +53,33 @@ def fill_runner_volume(api: Daemon, name: str, image: str, architecture: str) ->
         if not _is_filled(api, container):
             api.put_archive(container, _MOUNT, _archive(architecture))
     finally:
-        api.remove_container(container, force=True)
+        _remove(api, container)
 
 
 def _lock(api: Daemon, filler: str, volume: str, image: str) -> str:
     """Create the container of that name, waiting for other processes to be done with theirs."""
-    deadline = time.monotonic() + _FILL_DEADLINE
+    begun = time.monotonic()
     while True:
         try:
             return _create_filler(api, filler, volume, image)
         except docker.errors.APIError as error:
-            if not is_conflict(error):
+            if not is_conflict(error) or time.monotonic() > begun + 2 * _FILL_DEADLINE:
                 raise
-        if time.monotonic() > deadline:
+        if time.monotonic() > begun + _FILL_DEADLINE:
             # Its maker must have died.
-            with contextlib.suppress(docker.errors.NotFound):
-                api.remove_container(filler, force=True)
+            _remove(api, filler)
         time.sleep(0.05)
+
+
+def _remove(api: Daemon, container: str) -> None:
+    """Remove a container that others may be removing."""
+    try:
+        api.remove_container(container, force=True)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if not is_conflict(error):
+            raise
 
 
 def _is_filled(api: Daemon, container: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,9 @@ SMALLEST = 4 * 1024 * 1024
 
 _OWN_INODES = 10
 """Inodes that a file system takes for itself, its root included."""
+
+_START_OF_OTHERS = 2.0
+"""Seconds; a container that is being started has a copy of all mounts for less than a tenth of one, on a machine at rest."""
 
 _BARE = 0o000
 """Permissions of a directory that something is to be mounted at: nobody's files may come to lie beneath."""
@@ -183,7 +187,7 @@ class LoopbackStorage:
         if not image.exists():
             self._open_without_image(path, image, mounted)
             return
-        if mounted and (has_errors(path) or self._is_small(image)) and not is_used_elsewhere(path):
+        if mounted and self._may_be_taken_out(path, image):
             unmount(path)
             mounted = False
         if not mounted:
@@ -194,6 +198,18 @@ class LoopbackStorage:
                 f"the file system at {path} had an error of the disk, which may have been full, and takes no writes: "
                 "stop the user's sandboxes, for it to be repaired when it is used next"
             )
+
+    def _may_be_taken_out(self, path: Path, image: Path) -> bool:
+        """Whether a file system that is mounted has something to be done to it, and is nobody's to use just now."""
+        if not has_errors(path):
+            return self._is_small(image) and not is_used_elsewhere(path)
+        # Without a repair nothing goes on, so that it is worth a moment: any container that is being started has it, too.
+        give_up = time.monotonic() + _START_OF_OTHERS
+        while is_used_elsewhere(path):
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.02)
+        return True
 
     def _open_without_image(self, path: Path, image: Path, mounted: bool) -> None:
         if mounted or not _is_bare(path):

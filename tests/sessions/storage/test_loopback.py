@@ -21,7 +21,8 @@ from pydantic_ai_sandbox.sessions.storage import LoopbackStorage, PlainStorage
 from pydantic_ai_sandbox.sessions.storage.mounting import check_image, is_attached, is_mounted, make_image
 from tests.sessions.storage.keeping import MIB, QUOTA, UID, loops, mounts, needs_loopback, read, reboot, write
 
-pytestmark = needs_loopback
+# A container that is being started has a copy of every mount, and a file system that has one is in use.
+pytestmark = [needs_loopback, pytest.mark.alone]
 
 
 @pytest.fixture
