@@ -19,6 +19,7 @@ RACE := $(if $(shell command -v gcc),-race)
 FUZZTIME ?= 20s
 PYTEST_ARGS ?=
 WORKERS ?= 4
+PACKAGES ?= ./...
 ATTACK_RUNS ?= 1
 BUSY ?=
 
@@ -57,13 +58,13 @@ demo: docker ## Watch an agent repair a package in a sandbox
 # -- Checks -----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: images test-go ## Run all tests: the runner's (Go) and the package's, of the attacks those that are quick
+test: images ## Run all tests, the runner's (Go) too; of the attacks those that are quick
 	@$(BIN)/pytest -n $(WORKERS) -m "(not attacks or quick) and not alone" $(PYTEST_ARGS) || test $$? = 5
 	@$(BIN)/pytest -m alone $(PYTEST_ARGS) || test $$? = 5
 
 .PHONY: test-go
-test-go: setup ## Run the runner's tests, with the race detector where there is a C compiler
-	@cd $(RUNNER) && $(GO) test $(RACE) ./...
+test-go: setup ## Run the runner's tests only, with the race detector where there is a C compiler
+	@cd $(RUNNER) && $(GO) test $(RACE) $(PACKAGES)
 
 .PHONY: test-attacks
 test-attacks: images ## Try every attack, ATTACK_RUNS (1) times in a row; with BUSY=1 beside four busy sandboxes

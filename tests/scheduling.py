@@ -15,6 +15,7 @@ _GROUPS = {
         "tests/project/test_daemon.py",
     ),
     "fills a volume": ("tests/docker/test_reaching.py",),
+    "is the runner's": ("tests/runner/",),
     "shares a wheel": ("tests/project/test_wheel.py",),
 }
 
