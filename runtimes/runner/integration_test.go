@@ -1304,6 +1304,28 @@ func TestRetire(t *testing.T) {
 	}
 }
 
+// TestWhatWasAnsweredIsNotUnderWay asks on another connection for the end, as soon as there is an answer.
+func TestWhatWasAnsweredIsNotUnderWay(t *testing.T) {
+	for name, use := range map[string]func(*client){
+		"command": func(c *client) { c.do("exec", m{"shell": "true"}) },
+		"change":  func(c *client) { c.open("remove", m{"path": "/tmp/never-written-by-this-test"}).wait() },
+		"job": func(c *client) {
+			job := c.do("job_start", m{"shell": "sleep 60"})
+			c.do("job_stop", m{"id": job.result["job"].(map[string]any)["id"]})
+		},
+	} {
+		for round := range 20 {
+			t.Run(fmt.Sprint(name, " ", round), func(t *testing.T) {
+				t.Parallel()
+				r := startRunner(t)
+				user, reaper := r.dial(), r.dial()
+				use(user)
+				reaper.do("retire", m{}).want(t, m{"retired": true})
+			})
+		}
+	}
+}
+
 // TestWhatIsCutOffByAGoodbyeWasNeverBegun races the end against operations: each has a result and did its work, or
 // has none and did nothing.
 func TestWhatIsCutOffByAGoodbyeWasNeverBegun(t *testing.T) {

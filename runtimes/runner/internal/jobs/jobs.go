@@ -182,28 +182,36 @@ func (j *job) launch(l *launch.Launcher, c *launch.Command) error {
 
 // follow collects the job's output until it has ended.
 func (t *Table) follow(j *job) {
-	if j.refusal != nil {
-		j.log.add([]byte(j.refusal.Message))
-		j.end(j.refusal.Code, "exit", "")
-	} else {
-		pumped := make(chan struct{})
-		go func() {
-			j.source.Pump(j.log.add)
-			close(pumped)
-		}()
-		<-j.process.Exited()
-		j.source.Exited()
-		<-pumped
-		j.conclude(t.launcher.Cgroup.Pressure())
+	if j.refusal == nil {
+		j.drain()
 	}
+	// Whoever learns that it has ended must not find it running.
+	t.leave()
+	j.conclude(t.launcher.Cgroup.Pressure())
 	j.log.finish()
 	j.load.Leave()
 	close(j.over)
-	t.leave()
 	t.forgetOld()
 }
 
+// drain returns when the process has ended and nothing of its output is left.
+func (j *job) drain() {
+	pumped := make(chan struct{})
+	go func() {
+		j.source.Pump(j.log.add)
+		close(pumped)
+	}()
+	<-j.process.Exited()
+	j.source.Exited()
+	<-pumped
+}
+
 func (j *job) conclude(after cgroup.Pressure) {
+	if j.refusal != nil {
+		j.log.add([]byte(j.refusal.Message))
+		j.end(j.refusal.Code, "exit", "")
+		return
+	}
 	code, signal := command.Decode(j.process.Status())
 	during := cgroup.Pressure{OOMKills: after.OOMKills - j.before.OOMKills, PidsHits: after.PidsHits - j.before.PidsHits}
 	j.end(code, command.Cause(code, signal, during, j.load), signal)

@@ -249,6 +249,9 @@ func (c *Conn) finish(s *Stream, kind wire.Kind, last []byte, body []Part) {
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if s.Leaving != nil {
+		s.Leaving()
+	}
 	out := c.out[:0]
 	for _, part := range body {
 		if len(part.Bytes) > 0 {

@@ -32,6 +32,9 @@ var (
 type Stream struct {
 	ID      uint32
 	Request []byte
+	// Leaving, if there is one, is called once, when the last frame is about to be sent: whoever has read that must not
+	// find the operation under way. A GOODBYE of the same connection waits for the frame.
+	Leaving func()
 
 	conn *Conn
 	done chan struct{}

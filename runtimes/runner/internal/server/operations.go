@@ -85,7 +85,8 @@ func (s *Server) open(m *mux.Stream) {
 	}
 	if glance != nil {
 		s.operations.Add(1)
-		go s.carry(m, func() error { return glance(s, m) }, func() { s.operations.Add(-1) })
+		m.Leaving = func() { s.operations.Add(-1) }
+		go s.carry(m, func() error { return glance(s, m) })
 		return
 	}
 	if !s.clock.Begin() {
@@ -93,11 +94,12 @@ func (s *Server) open(m *mux.Stream) {
 		return
 	}
 	s.operations.Add(1)
+	m.Leaving = s.ended
 	if change != nil {
 		s.ordered.add(func() { s.line(m, change) })
 		return
 	}
-	go s.carry(m, func() error { return run(s, m) }, s.ended)
+	go s.carry(m, func() error { return run(s, m) })
 }
 
 // ended takes note that an operation is no longer under way.
@@ -107,8 +109,7 @@ func (s *Server) ended() {
 }
 
 // carry runs an operation to its end.
-func (s *Server) carry(m *mux.Stream, run func() error, ended func()) {
-	defer ended()
+func (s *Server) carry(m *mux.Stream, run func() error) {
 	// A mistake of ours in one operation must not end every other one with the container.
 	defer func() {
 		if r := recover(); r != nil {
@@ -124,7 +125,7 @@ func (s *Server) carry(m *mux.Stream, run func() error, ended func()) {
 func (s *Server) line(m *mux.Stream, change func(*Server, *mux.Stream, *pathRequest) error) {
 	r := &pathRequest{}
 	if err := r.parse(m); err != nil {
-		go s.carry(m, func() error { return err }, s.ended)
+		go s.carry(m, func() error { return err })
 		return
 	}
 	turn := s.order.Join(string(r.Path))
@@ -134,7 +135,7 @@ func (s *Server) line(m *mux.Stream, change func(*Server, *mux.Stream, *pathRequ
 			return mux.ErrCancelled
 		}
 		return change(s, m, r)
-	}, s.ended)
+	})
 }
 
 // queue runs functions one after the other, in the order in which they were added.
