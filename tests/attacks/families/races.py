@@ -35,12 +35,15 @@ def checked(root: Path, name: str, meanwhile: Callable[[], object] = lambda: Non
 
 
 def lay(alice: Path) -> None:
-    """A file and a directory, and links out to swap them with."""
+    """A file and a directory of hers, and links out to swap them with."""
     (alice / "file").write_bytes(b"own")
     (alice / "file-link").symlink_to("../bob/secret")
     (alice / "folder").mkdir()
     (alice / "folder/secret").write_bytes(b"own")
     (alice / "folder-link").symlink_to("../bob")
+    hers = alice.stat()
+    for name in ("file", "file-link", "folder", "folder/secret", "folder-link"):
+        os.lchown(alice / name, hers.st_uid, hers.st_gid)
 
 
 def _swap(alice: Path, name: str) -> None:
