@@ -83,6 +83,7 @@ $(VENV)-interop/installed: pyproject.toml hatch_build.py scripts/venv.sh
 	@$(VENV)-interop/bin/python -m pip install --quiet --editable . pydantic-ai-harness anyio pytest pytest-timeout
 	@touch $@
 
+# Inputs worth keeping, which Go has in its cache, go to testdata/fuzz of their package: every run of the tests tries them.
 .PHONY: fuzz
 fuzz: setup ## Fuzz the runner's parsers, FUZZTIME (20s) for each target
 	@cd $(RUNNER) && set -e; for package in $$($(GO) list ./...); do \
