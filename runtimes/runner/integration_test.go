@@ -611,13 +611,24 @@ func assertGone(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, pid := range strings.Fields(string(raw)) {
-		var n int
-		fmt.Sscan(pid, &n)
-		if err := syscall.Kill(n, 0); err == nil {
-			status, _ := os.ReadFile("/proc/" + pid + "/stat")
-			t.Errorf("process %s is still there: %s", pid, status)
-		}
+		assertDead(t, pid)
 	}
+}
+
+// assertDead wants a process to have ended, and its parent to take note of that soon.
+func assertDead(t *testing.T, pid string) {
+	t.Helper()
+	if state := stateOf(pid); state != "" && state != "Z" && state != "X" {
+		t.Errorf("process %s is still there: %s", pid, state)
+		return
+	}
+	for range 1000 {
+		if stateOf(pid) == "" {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("process %s is a zombie", pid)
 }
 
 func TestDetachedProcessesAreLeftAlone(t *testing.T) {
@@ -625,15 +636,12 @@ func TestDetachedProcessesAreLeftAlone(t *testing.T) {
 	c := r.dial()
 	c.sh("setsid sh -c 'echo $$ > detached; sleep 30' & sleep 60", m{"timeout": 300}).want(t, m{"cause": "timeout"})
 	raw, _ := os.ReadFile(r.work + "/detached")
-	var pid int
-	fmt.Sscan(string(raw), &pid)
-	if pid == 0 || syscall.Kill(pid, 0) != nil {
-		t.Errorf("process %d was killed", pid)
+	pid := strings.TrimSpace(string(raw))
+	if state := stateOf(pid); state == "" || state == "Z" {
+		t.Errorf("process %q was killed: %q", pid, state)
 	}
 	c.do("kill_all", m{}).want(t, m{})
-	if syscall.Kill(pid, 0) == nil {
-		t.Error("kill_all left it")
-	}
+	assertDead(t, pid)
 }
 
 func TestConnectionLossKillsCommandsButNotJobs(t *testing.T) {

@@ -93,11 +93,16 @@ func (m *Meter) Enter() *Load {
 	m.mu.Lock()
 	m.loads[l] = true
 	m.mu.Unlock()
+	m.rouse()
+	return l
+}
+
+// rouse has the watching begin, if it does not go on already.
+func (m *Meter) rouse() {
 	select {
 	case m.poke <- struct{}{}:
 	default:
 	}
-	return l
 }
 
 // allowance is what the directory may hold under what starts when it holds used.
@@ -183,10 +188,15 @@ func (m *Meter) Usage() (used, limit int64, ok bool) {
 	}
 	<-m.ready
 	m.mu.Lock()
-	worthwhile := m.took < cheap && (m.stale || time.Since(m.ended) > recent)
+	old := m.stale || time.Since(m.ended) > recent
+	quick := m.took < cheap
 	m.mu.Unlock()
-	if worthwhile {
+	switch {
+	case old && quick:
 		m.measure()
+	case old:
+		// Whoever asks again later will be told.
+		m.rouse()
 	}
 	return m.used(), m.limit, true
 }
@@ -254,7 +264,7 @@ func (m *Meter) freeBytes() int64 {
 	return int64(st.Bfree) * st.Bsize
 }
 
-// watch measures while anything runs, and once more after it has ended.
+// watch measures while anything runs, once more after it has ended, and when it is roused.
 func (m *Meter) watch() {
 	m.measure()
 	close(m.ready)
