@@ -15,6 +15,7 @@ import docker.errors
 import requests.exceptions
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.engines.docker.containers import listed_name
 from pydantic_ai_sandbox.errors import EngineError
 from tests.docker.own_daemon import OwnDaemon
 
@@ -119,12 +120,12 @@ class Faults:
         pick = chance.random()
 
         def choose(api: Any) -> tuple[str, str] | None:
-            found = sorted(api.containers(filters=MANAGED), key=lambda container: container["Names"][0])
+            found = sorted(api.containers(filters=MANAGED), key=listed_name)
             if not found:
                 return None
             chosen = found[int(pick * len(found))]
             act(api, chosen["Id"])
-            return chosen["Id"], chosen["Names"][0]
+            return chosen["Id"], listed_name(chosen)
 
         done = await self._on_daemon(choose)
         if done is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
+from pydantic_ai_sandbox.engines.docker.containers import listed_name
 from pydantic_ai_sandbox.sessions.identity import directory_name
 
 from .faults import MANAGED
@@ -84,7 +85,7 @@ async def containers_left(url: str) -> list[str]:
         api: Any = connect_daemon(url, 30)
         try:
             containers = [
-                f"container {found['Names'][0]} ({found['Status']})"
+                f"container {listed_name(found)} ({found['Status']})"
                 for found in api.containers(all=True, filters=MANAGED)
             ]
             volumes = [volume["Name"] for volume in api.volumes(filters=MANAGED)["Volumes"] or []]

@@ -12,7 +12,7 @@ from ...spec import ContainerSpec
 from ..base import ContainerInfo, UnknownContainerError
 from .hardening import LABEL, OWNERS_LABEL
 
-__all__ = ("inspected_info", "is_left_over", "listed_info")
+__all__ = ("inspected_info", "is_left_over", "listed_info", "listed_name")
 
 _LABELS = TypeAdapter(dict[str, str])
 
@@ -42,11 +42,16 @@ def listed_info(found: dict[str, Any]) -> ContainerInfo:
     Raises:
         UnknownContainerError: It is not one of ours.
     """
-    # Names of links to other containers come with the own one; it is the one without a further slash.
-    name = next((name for name in found["Names"] if name.count("/") == 1), found["Id"])
     status = found["State"]
     running = status in ("running", "paused", "restarting")
-    return _info(found["Id"], name, found["Labels"] or {}, running=running, status=status)
+    return _info(found["Id"], listed_name(found), found["Labels"] or {}, running=running, status=status)
+
+
+def listed_name(found: dict[str, Any]) -> str:
+    """What a container in a list is called; its id when it has no name any more, because it is being removed."""
+    # Names of links to other containers come with the own one; it is the one without a further slash.
+    names: list[str] = found["Names"] or []
+    return next((name.lstrip("/") for name in names if name.count("/") == 1), found["Id"])
 
 
 def _info(id: str, name: str, labels: dict[str, str], *, running: bool, status: str) -> ContainerInfo:

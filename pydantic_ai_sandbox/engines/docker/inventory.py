@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import docker
 
+from .containers import listed_name
 from .errors import docker_errors
 from .hardening import LABEL
 from .images import BaseKind
@@ -82,7 +83,7 @@ def remove_everything(api: docker.APIClient) -> Generator[str]:
     managed = {"label": f"{LABEL}.managed"}
     with docker_errors("remove what is ours"):
         for container in cast("list[dict[str, Any]]", api.containers(all=True, filters=managed)):
-            yield f"container {container['Names'][0].lstrip('/')}"
+            yield f"container {listed_name(container)}"
             api.remove_container(container["Id"], v=True, force=True)
         for volume in cast("list[dict[str, Any]]", api.volumes(filters=managed)["Volumes"] or []):
             yield f"volume {volume['Name']}"
