@@ -57,6 +57,16 @@ func (k *call) received(n int) string {
 	return ""
 }
 
+// receivedJust waits for n bytes, and for a moment in which no more may come.
+func (k *call) receivedJust(n int) {
+	k.c.t.Helper()
+	k.received(n)
+	time.Sleep(200 * time.Millisecond)
+	if got := len(k.received(n)); got != n {
+		k.c.t.Errorf("%d bytes instead of %d", got, n)
+	}
+}
+
 func TestDialReachesSocketsAndPorts(t *testing.T) {
 	r := startRunner(t)
 	c := r.dial()
@@ -174,11 +184,7 @@ func TestABackendThatDoesNotReadMakesTheTargetWait(t *testing.T) {
 	before := r.rss()
 	k := c.open("dial", m{"unix": r.work + "/s"})
 	k.stalled.Store(true)
-	k.received(mux.Window)
-	time.Sleep(200 * time.Millisecond)
-	if got := len(k.received(mux.Window)); got != mux.Window {
-		t.Errorf("%d bytes", got)
-	}
+	k.receivedJust(mux.Window)
 	r.assertGrowth(before, 4<<10)
 	c.send(wire.Cancel, k.id, nil)
 	k.wait().fails(t, "cancelled")

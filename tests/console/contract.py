@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
@@ -178,9 +177,10 @@ class CommandContract(OnAWorkspace):
         assert [answer.body for answer in answers] == ["/", f"\n{await workspace.working_dir()}"]
 
     async def test_parallel_commands_run_at_once(self, console_backend: WorkspaceBackend) -> None:
-        started = time.monotonic()
-        await play(console_backend, [call("run", command="sleep 0.7")] * 4)
-        assert time.monotonic() - started < 2.4
+        everyone = " && ".join(f"[ -e here{number} ]" for number in range(4))
+        meets = [f"touch here{number}; until {everyone}; do sleep 0.05; done; echo met" for number in range(4)]
+        answers = await play(console_backend, [call("run", command=command, timeout=20) for command in meets])
+        assert [answer.body for answer in answers] == ["met"] * 4
 
     @pytest.mark.parametrize("command", ["", "  \n", "echo \0"])
     async def test_what_is_no_command_is_refused(self, console_backend: WorkspaceBackend, command: str) -> None:

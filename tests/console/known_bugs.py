@@ -128,9 +128,9 @@ class KnownBugContract(OnAWorkspace):
         if not isinstance(console_backend, SupportsExecution):
             pytest.skip("the frozen protocol lets a backend wait for a child that holds its output")
         started = time.monotonic()
-        answer = await ask(console_backend, "run", command="sleep 5 & echo done")
+        answer = await ask(console_backend, "run", command="sleep 30 & echo done")
         assert answer.body == "done"
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 20
 
     async def test_orphans_do_not_stay_as_zombies(self, console_backend: WorkspaceBackend) -> None:
         if not isinstance(console_backend, SupportsExecution):

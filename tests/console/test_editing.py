@@ -115,10 +115,10 @@ def test_nearest_lines_only_help_and_never_match() -> None:
     ],
 )
 def test_a_refusal_costs_bounded_time(content: bytes, old: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(EditError) as refused:
         replace_text(content, old, "new")
-    assert time.monotonic() - started < 3
+    assert time.thread_time() - started < 3
     assert len(str(refused.value)) < 3_000
 
 

@@ -83,9 +83,9 @@ def test_odd_globs_do_no_harm(pattern: str) -> None:
     ],
 )
 def test_no_pattern_takes_long(pattern: str, path: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     assert not Glob(pattern).matches(path)
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,9 @@ def test_progress_bars_collapse_before_anything_is_cut() -> None:
 )
 def test_hostile_output_costs_bounded_time(piece: str) -> None:
     raw = piece * (1_000_000 // len(piece))
-    started = time.monotonic()
+    started = time.thread_time()
     clipped = _clip(raw, 30_000)
-    assert time.monotonic() - started < 3
+    assert time.thread_time() - started < 3
     assert len(clipped.text) < 31_000
     clipped.text.encode()
 

@@ -167,9 +167,9 @@ async def test_an_idle_sandbox_ends_itself_and_says_so(
     await sandbox.run(["true"])
     assert sandbox.ref is not None
     start = time.monotonic()
-    while sandbox.ref.id in containers(docker_api) and time.monotonic() - start < 20:
+    while sandbox.ref.id in containers(docker_api) and time.monotonic() - start < 60:
         await asyncio.sleep(0.1)
-    assert 1 < time.monotonic() - start < 10
+    assert 1 < time.monotonic() - start < 60
     with pytest.raises(WorkspaceUnavailableError, match="idle timeout of 2 s"):
         await sandbox.run(["true"])
 

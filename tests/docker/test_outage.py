@@ -92,7 +92,7 @@ async def test_a_frozen_daemon_runs_into_the_deadline_and_does_not_disturb_what_
         start = time.monotonic()
         with pytest.raises(EngineUnavailableError):
             await fresh.run(["true"])
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60
         assert (await used.run(["echo", "undisturbed"])).stdout == "undisturbed\n"
     finally:
         restored.send(signal.SIGCONT)

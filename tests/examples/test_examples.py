@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -184,9 +183,7 @@ def test_ctrl_c_ends_quickstart_and_removes_the_sandbox(docker_api: Any) -> None
     (name,) = set(re.findall(r"\bsandbox-[0-9a-f]{12}\b", read))
     assert docker_api.containers(filters={"name": name})
     process.send_signal(signal.SIGINT)
-    started = time.monotonic()
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - started < 10
     assert (process.returncode, err) == (130, "")
     assert f"knows no container {name} any more" in out
     assert docker_api.containers(all=True, filters={"name": name}) == []
