@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,21 @@ class OwnDaemon:
         for mount in reversed(_mounts_below(self._folder)):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_daemon() -> Generator[OwnDaemon]:
+    """A daemon that runs for a while."""
+    if os.geteuid() != 0 or not shutil.which("dockerd") or not shutil.which("unshare"):
+        pytest.skip("a second daemon needs root, dockerd and unshare")
+    # Not below pytest's own temporary directory: a socket's path must be short.
+    daemon = OwnDaemon(Path(tempfile.mkdtemp(prefix="pydantic-ai-sandbox-daemon-")))
+    try:
+        daemon.guard()
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.end()
 
 
 def _mounts_below(folder: Path) -> list[str]:

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, EngineUnavailableError
-from tests.docker.own_daemon import OwnDaemon
+from tests.docker.own_daemon import OwnDaemon, own_daemon
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
 def daemon(docker_api: Any, busybox: str) -> Generator[OwnDaemon]:
-    if os.geteuid() != 0 or not shutil.which("dockerd") or not shutil.which("unshare"):
-        pytest.skip("a second daemon needs root, dockerd and unshare")
-    # Not below pytest's own temporary directory: a socket's path must be short.
-    daemon = OwnDaemon(Path(tempfile.mkdtemp(prefix="pydantic-ai-sandbox-daemon-")))
-    try:
-        daemon.guard()
-        daemon.start()
+    with own_daemon() as daemon:
         daemon.load(docker_api, busybox)
         yield daemon
-    finally:
-        daemon.end()
 
 
 @pytest.fixture

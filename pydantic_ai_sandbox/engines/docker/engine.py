@@ -22,7 +22,7 @@ from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
 from .client import Daemon, connect_daemon, daemon_socket
 from .containers import inspected_info, is_left_over, listed_info
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
-from .errors import docker_errors, is_conflict
+from .errors import docker_errors, is_conflict, unless_gone
 from .exec_stream import Demultiplexer, open_exec_stream
 from .hardening import LABEL, OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
 from .images import ensure_image, ensure_pulled
@@ -247,11 +247,11 @@ class DockerEngine:
 
     def stop(self, id: str) -> None:
         with docker_errors("stop a container"):
-            _unless_gone(lambda: self.api().kill(id))
+            unless_gone(lambda: self.api().kill(id))
 
     def remove(self, id: str) -> None:
         with docker_errors("remove a container"):
-            _unless_gone(lambda: self.api().remove_container(id, v=True, force=True))
+            unless_gone(lambda: self.api().remove_container(id, v=True, force=True))
 
     def pause(self, id: str) -> None:
         with docker_errors("pause a container"):
@@ -360,19 +360,8 @@ def _listed(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:
 def _tidy(api: Daemon, labels: Mapping[str, str]) -> int:
     left_over = [container["Id"] for container in _listed(api, labels) if is_left_over(container)]
     for id in left_over:
-        _unless_gone(partial(api.remove_container, id, v=True, force=True))
+        unless_gone(partial(api.remove_container, id, v=True, force=True))
     return len(left_over)
-
-
-def _unless_gone(call: Callable[[], object]) -> None:
-    try:
-        call()
-    except docker.errors.NotFound:
-        pass
-    except docker.errors.APIError as error:
-        # Not running any more, or being removed already.
-        if not is_conflict(error):
-            raise
 
 
 def _unwrapped(channel: Channel) -> Channel:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import docker
+import docker.errors
 
 from .containers import listed_name
-from .errors import docker_errors
+from .errors import docker_errors, unless_gone
 from .hardening import LABEL
 from .images import BaseKind
 from .images.bases import kind_in
@@ -84,12 +87,21 @@ def remove_everything(api: docker.APIClient) -> Generator[str]:
     with docker_errors("remove what is ours"):
         for container in cast("list[dict[str, Any]]", api.containers(all=True, filters=managed)):
             yield f"container {listed_name(container)}"
-            api.remove_container(container["Id"], v=True, force=True)
+            _remove_container(api, container["Id"])
         for volume in cast("list[dict[str, Any]]", api.volumes(filters=managed)["Volumes"] or []):
             yield f"volume {volume['Name']}"
-            api.remove_volume(volume["Name"])
+            with suppress(docker.errors.NotFound):
+                api.remove_volume(volume["Name"])
         for image in cast("list[dict[str, Any]]", api.images()):
             for tag in cast("list[str]", image["RepoTags"] or []):
                 if tag.startswith(f"{REPOSITORY}/"):
                     yield f"image {tag}"
-                    api.remove_image(tag)
+                    with suppress(docker.errors.NotFound):
+                        api.remove_image(tag)
+
+
+def _remove_container(api: docker.APIClient, id: str) -> None:
+    unless_gone(partial(api.remove_container, id, v=True, force=True))
+    # Someone else may be removing it, and what it uses cannot be removed before it is gone.
+    with suppress(docker.errors.NotFound):
+        api.wait(id, condition="removed")
