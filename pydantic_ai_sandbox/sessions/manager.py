@@ -416,13 +416,14 @@ class SessionManager:
         """End a sandbox that was made with other settings, unless something runs in it.
 
         Raises:
-            SpecMismatchError: Something does.
+            SpecMismatchError: Something does, or it cannot be asked.
         """
         for info in await self._submit(lambda: self._population.of(user_id, scope)):
             if info.running and not await self._evictor.retire(info):
+                why = "it is paused" if info.status == "paused" else "something runs in it, or it does not answer"
                 raise SpecMismatchError(
-                    f"the sandbox of {user_id!r} was made with other settings, and something runs in it: "
-                    "wait for its end, or stop it"
+                    f"the sandbox of {user_id!r} was made with other settings, and {why}; "
+                    "try again later, or end it by `SessionManager.stop`"
                 )
 
     def _remove(self, user_id: str, scope: str | None) -> int:

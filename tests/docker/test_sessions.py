@@ -105,6 +105,10 @@ async def test_other_settings_replace_an_idle_sandbox_and_spare_a_busy_one(
     changed = managers(limits=ResourceLimits(pids=99))
     with pytest.raises(SpecMismatchError, match="something runs in it"):
         await changed.get_or_create("alice")
+    await old.pause()
+    with pytest.raises(SpecMismatchError, match="it is paused"):
+        await changed.get_or_create("alice")
+    await old.resume()
     await job.stop()
     new = await changed.get_or_create("alice")
     assert (await new.usage()).pids_limit == 99
