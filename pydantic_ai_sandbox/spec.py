@@ -103,8 +103,8 @@ class ResourceLimits(_Frozen):
 
     memory: Annotated[ByteSize, Field(ge=16 * MiB)] = ByteSize(GiB)
     """Memory, swap included: the container cannot swap."""
-    cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
-    """Processors, as a share of time."""
+    cpus: Annotated[float, Field(ge=0.01, le=1024)] = 1.0
+    """Processors, as a share of time; well below what the machine has, or one sandbox can starve the others."""
     pids: Annotated[int, Field(ge=16)] = 256
     """Processes and threads, the runner's own few included."""
     open_files: Annotated[int, Field(ge=64)] = 4096

@@ -112,13 +112,14 @@ func startRunnerAs(t *testing.T, uid int, args ...string) *runner {
 func killThoseIn(dir string) {
 	for found := true; found; {
 		found = false
-		links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+		// By thread: a process whose first one has ended has no directory of its own any more.
+		links, _ := filepath.Glob("/proc/[0-9]*/task/*/cwd")
 		for _, link := range links {
 			if cwd, err := os.Readlink(link); err != nil || !strings.HasPrefix(cwd, dir) {
 				continue
 			}
 			var pid int
-			if fmt.Sscanf(link, "/proc/%d/cwd", &pid); pid != os.Getpid() && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			if fmt.Sscanf(link, "/proc/%d/", &pid); pid != os.Getpid() && syscall.Kill(pid, syscall.SIGKILL) == nil {
 				found = true
 			}
 		}
