@@ -298,7 +298,7 @@ async def test_only_the_page_itself_and_somebody_with_a_name_may_ask(tmp_path: P
 @pytest.mark.timeout(300)
 async def test_when_there_is_no_room_people_wait_and_are_told_their_place(tmp_path: Path) -> None:
     async with served(tmp_path, warm="0", max_sessions="1") as address:
-        busy = asyncio.create_task(chat(address, "alice", "run sleep 5"))
+        busy = asyncio.create_task(chat(address, "alice", "run sleep 10"))
         while "alice" not in await names(tmp_path):
             await asyncio.sleep(0.2)
         _, events = await chat(address, "bob", "run echo at last")
