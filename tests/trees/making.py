@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,3 +109,12 @@ def swapping(one: Path, other: Path) -> Generator[None]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def attempts(least: int, enough: Callable[[], bool]) -> Generator[int]:
+    """So many numbers, and more for a minute while it is not enough: on a busy machine, who swaps may have no turn for long."""
+    give_up = time.monotonic() + 60
+    for number in itertools.count():
+        if number >= least and (enough() or time.monotonic() > give_up):
+            return
+        yield number
