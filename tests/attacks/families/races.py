@@ -12,7 +12,7 @@ from pydantic_ai_sandbox import SessionManager
 from tests.attacks.families.files import SECRET, content, our_users, users
 from tests.attacks.lab import Lab
 from tests.attacks.registry import Family
-from tests.trees.making import swapping
+from tests.trees.making import attempts, swapping
 
 family = Family("races")
 
@@ -68,7 +68,9 @@ async def _read_ours(name: str, path: str, lab: Lab) -> bool:
     manager, alice = await our_users(lab)
     lay(alice)
     with swapping(alice / name, alice / f"{name}-link"):
-        found = [await _read(manager, path) for _ in range(ROUNDS)]
+        found: set[bytes] = set()
+        for _ in attempts(ROUNDS, lambda: b"own" in found):
+            found.add(await _read(manager, path))
     assert b"own" in found
     return SECRET in found
 
