@@ -57,9 +57,13 @@ func (k *call) received(n int) string {
 	return ""
 }
 
-// receivedJust waits for n bytes, and for a moment in which no more may come.
+// receivedJust waits for n bytes more than credit was given for, and for a moment in which no more may come.
 func (k *call) receivedJust(n int) {
 	k.c.t.Helper()
+	k.received(n)
+	// Some may have come, and been credited, before it stalled.
+	time.Sleep(200 * time.Millisecond)
+	n += int(k.given.Load())
 	k.received(n)
 	time.Sleep(200 * time.Millisecond)
 	if got := len(k.received(n)); got != n {

@@ -200,6 +200,7 @@ type call struct {
 	c        *client
 	id       uint32
 	stalled  atomic.Bool // give no credit
+	given    atomic.Int64
 	mu       sync.Mutex
 	out, err []byte
 	window   int
@@ -256,6 +257,7 @@ func (k *call) take(f frame) {
 		}
 		k.mu.Unlock()
 		if !k.stalled.Load() {
+			k.given.Add(int64(len(f.payload)))
 			k.credit(len(f.payload))
 		}
 	case wire.Credit:
