@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from ..channel.client import RunnerClient
-from ..engines.base import ContainerInfo, Engine, completed
+from ..engines.base import ContainerInfo, Engine, UnknownContainerError, completed
 from ..errors import SandboxError
 from .attaching import attached
 from .population import Population
@@ -72,9 +72,17 @@ class Evictor:
         """
         if not await self._ask(info, lambda runner: runner.retire(idle)):
             return False
-        # It ends by itself; this waits until its place and its name are free.
+        await completed(self._engine.submit(partial(self._await_end, info.id)))
+        # Its place and its name are free when this is done.
         await completed(self._engine.submit(partial(self._engine.remove, info.id)))
         return True
+
+    def _await_end(self, id: str) -> None:
+        """Let it end by itself: killed now, it could not tell its other peers that what they ask was not begun."""
+        give_up = time.monotonic() + _PATIENCE
+        with suppress(UnknownContainerError):
+            while self._engine.inspect(id).running and time.monotonic() < give_up:
+                time.sleep(0.005)
 
     async def _candidates(self, user_id: str | None) -> list[ContainerInfo]:
         call = self._population.all if user_id is None else partial(self._population.of, user_id)
