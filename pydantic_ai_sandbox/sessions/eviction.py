@@ -72,17 +72,17 @@ class Evictor:
         """
         if not await self._ask(info, lambda runner: runner.retire(idle)):
             return False
-        await completed(self._engine.submit(partial(self._await_end, info.id)))
-        # Its place and its name are free when this is done.
-        await completed(self._engine.submit(partial(self._engine.remove, info.id)))
+        await completed(self._engine.submit(partial(self._see_off, info.id)))
         return True
 
-    def _await_end(self, id: str) -> None:
-        """Let it end by itself: killed now, it could not tell its other peers that what they ask was not begun."""
+    def _see_off(self, id: str) -> None:
+        """Wait until its place and its name are free."""
+        # It ends by itself. Killed now, it could not tell its other peers that what they ask was not begun.
         give_up = time.monotonic() + _PATIENCE
         with suppress(UnknownContainerError):
             while self._engine.inspect(id).running and time.monotonic() < give_up:
                 time.sleep(0.005)
+        self._engine.remove(id)
 
     async def _candidates(self, user_id: str | None) -> list[ContainerInfo]:
         call = self._population.all if user_id is None else partial(self._population.of, user_id)
