@@ -15,7 +15,7 @@ from pathlib import Path
 import docker
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
-from pydantic_ai_sandbox.engines.docker.containers import listed_name
+from pydantic_ai_sandbox.engines.docker.containers import list_containers, listed_name
 from pydantic_ai_sandbox.errors import EngineUnavailableError
 
 MANAGED = {"label": "pydantic-ai-sandbox.managed"}
@@ -66,7 +66,7 @@ def _in_docker() -> Iterable[str]:
 
 
 def _engine_objects(api: docker.APIClient) -> Iterable[str]:
-    for container in api.containers(all=True, filters=MANAGED):
+    for container in list_containers(api):
         yield f"container {listed_name(container)} ({container['Id'][:12]})"
     for network in api.networks(filters=MANAGED):
         yield f"network {network['Name']}"

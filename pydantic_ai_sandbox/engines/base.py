@@ -116,23 +116,6 @@ class Engine(Protocol):
         """All containers of ours that have these labels."""
         ...
 
-    def named(self, name: str) -> ContainerInfo | None:
-        """The container of that name, whatever state it is in; `None` if there is none.
-
-        Raises:
-            UnknownContainerError: It is not one of ours.
-        """
-        ...
-
-    def rename(self, id: str, name: str) -> None:
-        """Give a container another name.
-
-        Raises:
-            UnknownContainerError: It is gone.
-            EngineError: The name belongs to another.
-        """
-        ...
-
     def tidy(self, labels: Mapping[str, str]) -> int:
         """Remove containers with these labels that ended, or were never started, a while ago; returns how many.
 

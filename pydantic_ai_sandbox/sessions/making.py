@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..engines.base import ContainerInfo, Engine, UnknownContainerError
+from ..engines.base import ContainerInfo, Engine
 from ..errors import SandboxError, SpecMismatchError
 from ..spec import ContainerSpec
 from .admission import Admission, Ticket
@@ -80,18 +80,16 @@ class SessionMaker:
             spec = house.limited(spec).model_copy(update={"workspace": home.path})
             # A user who was never here has no containers: nothing to look up.
             own = [] if home.is_new else house.population.of(self._owner.user_id)
-            found = next((info for info in own if info.name == name), None)
-            if found is not None and (found.running or found.status == "created"):
+            usable = [info for info in own if info.running or info.status == "created"]
+            if (found := next(filter(self.owns, usable), None)) is not None:
                 return self._adopted(found, spec), False
-            house.capacity.check_user(self._owner.user_id, len(own))
-            info = None if home.exists else self._claim(spec, home, name)
+            house.capacity.check_user(self._owner.user_id, len(usable))
+            info = None if home.exists else house.warm.claim(spec, home, self._owner)
             if info is None:
                 info = self._create(spec, home, name)
             return info, True
 
     def _adopted(self, found: ContainerInfo, spec: ContainerSpec) -> ContainerInfo:
-        if not self.owns(found):
-            raise UnknownContainerError(f"the container {found.name!r} belongs to somebody else")
         assert spec.workspace is not None
         # A claimed one was made over a directory of another name, which is the user's now.
         adopted = replace(found, spec=found.spec.model_copy(update={"workspace": spec.workspace}))
@@ -103,9 +101,6 @@ class SessionMaker:
         if not adopted.running:
             self._household.engine.start(adopted.id)
         return replace(adopted, running=True, status="running")
-
-    def _claim(self, spec: ContainerSpec, home: Home, name: str) -> ContainerInfo | None:
-        return self._household.warm.claim(spec, home, self._owner, name)
 
     def _create(self, spec: ContainerSpec, home: Home, name: str) -> ContainerInfo:
         house, ticket = self._household, self._ticket

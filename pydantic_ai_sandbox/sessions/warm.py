@@ -2,7 +2,8 @@
 
 A file `<token>.ready` beside the directory `<token>` says that a container runs over it and may be claimed; deleting that
 file is how it is claimed, which one process can do. Everything else follows: the directory gets the user's name, under
-which the container's mount goes on showing it, and then the container gets the name of the user's sandbox.
+which the container's mount goes on showing it. The container keeps its name: a daemon that renames one which is just
+being removed lists it, and withholds both its name and its place, until it is restarted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..engines.base import ContainerInfo, Engine, UnknownContainerError
-from ..errors import EngineError
+from ..engines.base import ContainerInfo, Engine
 from ..spec import DEFAULT_UID, ContainerSpec
 from .directories import Home, UserDirectories
 from .locking import locked
@@ -37,17 +37,16 @@ class WarmPool:
         self._directories = directories
         self._population = population
 
-    def claim(self, spec: ContainerSpec, home: Home, owner: Owner, name: str) -> ContainerInfo | None:
+    def claim(self, spec: ContainerSpec, home: Home, owner: Owner) -> ContainerInfo | None:
         """Give a waiting container to a user who has no directory yet.
 
         Args:
             spec: What it has to be made from, but for its workspace.
             home: The user's directory, which becomes the container's.
             owner: Whose it is from now on.
-            name: The container's name from now on.
 
         Returns:
-            The container, running over the user's directory; `None` if there is none.
+            The container over the user's directory, running unless it ended just now; `None` if there is none.
         """
         folder = self._folder(spec)
         for ready in folder.glob(f"*{_READY}"):
@@ -60,15 +59,9 @@ class WarmPool:
             token = ready.name.removesuffix(_READY)
             self._population.claim(token, owner)
             self._directories.storage.move(folder / token, home.path)
-            try:
-                self._engine.rename(id, name)
-            except (UnknownContainerError, EngineError):
-                # It just ended; its directory serves as well as a new one.
-                self._engine.remove(id)
-                return None
             labels = self._population.warm_labels(token)
             spec = spec.model_copy(update={"workspace": home.path, "uid": home.path.stat().st_uid})
-            return ContainerInfo(id=id, name=name, spec=spec, running=True, status="running", labels=labels)
+            return ContainerInfo(id=id, name=_name(token), spec=spec, running=True, status="running", labels=labels)
         return None
 
     def refill(
@@ -142,7 +135,7 @@ class WarmPool:
             uid = self._engine.prepare_workspace(directory, is_session=True)
             spec = spec.model_copy(update={"workspace": directory, "uid": uid})
             with one_more():
-                info, _ = self._engine.create(spec, f"sandbox-warm-{token}", self._population.warm_labels(token))
+                info, _ = self._engine.create(spec, _name(token), self._population.warm_labels(token))
             self._engine.start(info.id)
             # Its runner listens: whoever claims it need not wait for that.
             self._engine.connect(info.id).sock.close()
@@ -155,6 +148,11 @@ class WarmPool:
             storage.delete(directory)
             raise
         return replace(info, running=True, status="running")
+
+
+def _name(token: str) -> str:
+    """What the container of this token is called, also when it has a user."""
+    return f"sandbox-warm-{token}"
 
 
 def _age(path: Path) -> float:

@@ -15,7 +15,7 @@ import docker.errors
 import requests.exceptions
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
-from pydantic_ai_sandbox.engines.docker.containers import listed_name
+from pydantic_ai_sandbox.engines.docker.containers import list_containers, listed_name
 from pydantic_ai_sandbox.errors import EngineError
 from tests.docker.own_daemon import OwnDaemon
 
@@ -29,6 +29,8 @@ LONGEST = 6.0
 """Seconds that anything is paused, frozen, full or away at most."""
 
 MANAGED = {"label": "pydantic-ai-sandbox.managed"}
+
+_UP = ("running", "paused")
 
 _UNREACHABLE = (EngineError, docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 
@@ -120,7 +122,7 @@ class Faults:
         pick = chance.random()
 
         def choose(api: Any) -> tuple[str, str] | None:
-            found = sorted(api.containers(filters=MANAGED), key=listed_name)
+            found = sorted((one for one in list_containers(api) if one["State"] in _UP), key=listed_name)
             if not found:
                 return None
             chosen = found[int(pick * len(found))]

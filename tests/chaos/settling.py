@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
-from pydantic_ai_sandbox.engines.docker.containers import listed_name
+from pydantic_ai_sandbox.engines.docker.containers import list_containers, listed_name
 from pydantic_ai_sandbox.sessions.identity import directory_name
 
 from .faults import MANAGED
@@ -84,10 +84,7 @@ async def containers_left(url: str) -> list[str]:
     def look() -> list[str]:
         api: Any = connect_daemon(url, 30)
         try:
-            containers = [
-                f"container {listed_name(found)} ({found['Status']})"
-                for found in api.containers(all=True, filters=MANAGED)
-            ]
+            containers = [f"container {listed_name(found)} ({found['Status']})" for found in list_containers(api)]
             volumes = [volume["Name"] for volume in api.volumes(filters=MANAGED)["Volumes"] or []]
             return [*containers, *(f"volume {name}" for name in volumes if not name.startswith(_RUNNER_VOLUME))]
         finally:

@@ -9,21 +9,27 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from pydantic_ai_sandbox import SessionManager
+from pydantic_ai_sandbox import DockerEngine, SessionManager
+from pydantic_ai_sandbox.engines.base import UnknownContainerError
 
 pytestmark = pytest.mark.docker
 
-RACES = int(os.environ.get("SANDBOX_RACES", "100"))
+RACES = int(os.environ.get("SANDBOX_RACES", "60"))
 """How often use and end are raced; more where there is time."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_being_used_and_being_ended_exclude_each_other(managers: Callable[..., SessionManager]) -> None:
-    manager, reaper = managers(), managers()
+@pytest.mark.parametrize("transport", ["auto", "exec"])
+async def test_being_used_and_being_ended_exclude_each_other(
+    managers: Callable[..., SessionManager], transport: Literal["auto", "exec"]
+) -> None:
+    engine = DockerEngine(transport=transport)
+    manager, reaper = managers(engine=engine), managers()
     seed = random.randrange(2**32)
     print("seed", seed)
     moments = random.Random(seed)
@@ -47,6 +53,35 @@ async def test_being_used_and_being_ended_exclude_each_other(managers: Callable[
     assert await sandbox.read_bytes("/workspace/ran") == "".join(f"{number}\n" for number in range(RACES)).encode()
     print(f"ended {ended} of {RACES} times")
     assert ended > 0
+    await manager.aclose()
+    engine.close()
+
+
+class Watched(DockerEngine):
+    """A daemon that notes what still ran when it was told to remove it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[bool] = []
+
+    def remove(self, id: str) -> None:
+        try:
+            self.ran.append(self.inspect(id).running)
+        except UnknownContainerError:
+            self.ran.append(False)
+        super().remove(id)
+
+
+async def test_one_that_makes_room_ends_before_it_is_removed(managers: Callable[..., SessionManager]) -> None:
+    # Killed instead, it could not tell whoever is just asking that what they ask is not begun, and may be asked again.
+    engine = Watched()
+    manager = managers(engine=engine)
+    for _ in range(5):
+        await manager.get_or_create("alice")
+        [info] = await manager._submit(lambda: manager._population.of("alice"))
+        assert await manager._evictor.retire(info)
+    assert engine.ran == [False] * 5
+    engine.close()
 
 
 async def test_a_running_command_or_job_is_use_and_its_end_begins_the_time(

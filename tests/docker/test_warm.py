@@ -60,6 +60,34 @@ async def test_a_new_user_gets_one_that_is_running_already(
         assert other.info.id == sandbox.info.id
 
 
+async def test_it_keeps_its_name(managers: Callable[..., SessionManager], docker_api: Any) -> None:
+    # A daemon that is told to rename one which is just going away lists it, and keeps its name from others, for ever.
+    async with managers(warm=WARM) as manager:
+        await filled(manager)
+        sandbox = await manager.get_or_create("alice")
+        assert sandbox.info is not None
+        assert sandbox.info.name.startswith("sandbox-warm-")
+        assert docker_api.inspect_container(sandbox.info.id)["Name"] == f"/{sandbox.info.name}"
+        assert [session.container for session in await manager.list()] == [sandbox.info.name]
+
+
+async def test_one_that_has_ended_when_it_is_claimed_is_followed_by_another(
+    managers: Callable[..., SessionManager], docker_api: Any
+) -> None:
+    manager = managers(warm={"python-minimal": 1})
+    async with manager:
+        await filled(manager, 1)
+        [id] = await containers(manager)
+    # Nobody looks after it any more, so that its mark stays.
+    docker_api.remove_container(id, force=True)
+    assert ready(manager, 1)
+    sandbox = await manager.get_or_create("alice")
+    assert (await sandbox.run("echo mine > /workspace/f; id -u", shell=True)).stdout == "10001\n"
+    assert sandbox.info is not None
+    assert sandbox.info.id != id
+    assert (manager._directories.root / "alice/f").read_text() == "mine\n"
+
+
 async def test_what_was_taken_is_replaced(managers: Callable[..., SessionManager]) -> None:
     async with managers(warm=WARM) as manager:
         await filled(manager)

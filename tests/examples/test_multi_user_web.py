@@ -23,7 +23,7 @@ import httpx
 import pytest
 
 from pydantic_ai_sandbox import DockerEngine, SessionManager
-from pydantic_ai_sandbox.engines.docker.containers import listed_name
+from pydantic_ai_sandbox.engines.docker.containers import list_containers, listed_name
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -338,7 +338,6 @@ def docker_containers() -> Callable[[str], list[str]]:
 
     def names(namespace: str) -> list[str]:
         label = f"pydantic-ai-sandbox.owner.namespace={namespace}"
-        found = DockerEngine().api().containers(all=True, filters={"label": label})
-        return [listed_name(container) for container in found]
+        return [listed_name(container) for container in list_containers(DockerEngine().api(), [label])]
 
     return names

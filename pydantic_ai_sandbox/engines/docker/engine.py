@@ -20,11 +20,11 @@ from ...errors import EngineError, OCIRuntimeError, SpecMismatchError
 from ...spec import DEFAULT_UID, ContainerSpec, RuntimeConfig
 from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
 from .client import Daemon, connect_daemon, daemon_socket
-from .containers import inspected_info, is_left_over, listed_info
+from .containers import inspected_info, is_left_over, list_containers, listed_info
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
 from .errors import docker_errors, is_conflict, unless_gone
 from .exec_stream import Demultiplexer, open_exec_stream
-from .hardening import LABEL, OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
+from .hardening import OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
 from .images import ensure_image, ensure_pulled
 from .persistent import home_and_workspace
 from .runner_volume import ensure_runner_volume, fill_runner_volume
@@ -203,24 +203,13 @@ class DockerEngine:
     def find(self, labels: Mapping[str, str]) -> list[ContainerInfo]:
         with docker_errors("list containers"):
             found: list[ContainerInfo] = []
-            for container in _listed(self.api(), labels):
+            for container in _owned(self.api(), labels):
                 with contextlib.suppress(UnknownContainerError):
                     info = listed_info(container)
                     # The daemon's own filter also finds labels that come from an image.
                     if labels.items() <= info.labels.items():
                         found.append(info)
         return found
-
-    def named(self, name: str) -> ContainerInfo | None:
-        with docker_errors("inspect a container"):
-            try:
-                return inspected_info(self.api().inspect_container(name))
-            except docker.errors.NotFound:
-                return None
-
-    def rename(self, id: str, name: str) -> None:
-        with docker_errors("rename a container"):
-            self.api().rename(id, name)
 
     def tidy(self, labels: Mapping[str, str]) -> int:
         with docker_errors("remove what was left over"):
@@ -302,9 +291,9 @@ class DockerEngine:
         with docker_errors("reach a container's runner"):
             try:
                 sock = open_exec_stream(self.api(), id)
-            except docker.errors.APIError as error:
-                if is_conflict(error):
-                    raise UnknownContainerError(f"the container does not run: {error.explanation}") from error
+            except docker.errors.APIError:
+                # What Docker answers for one that is ending depends on how far that has come.
+                self._require_running(self.api().inspect_container(id))
                 raise
         return Connection(sock=sock, wrap=_demultiplexed, transport="exec")
 
@@ -352,13 +341,12 @@ def _raise_for_oci_runtime(error: docker.errors.APIError, oci_runtime: str | Non
     ) from error
 
 
-def _listed(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    wanted = [f"{LABEL}.managed", *(f"{OWNER_LABEL}{name}={value}" for name, value in labels.items())]
-    return api.containers(all=True, filters={"label": wanted})
+def _owned(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    return list_containers(api, [f"{OWNER_LABEL}{name}={value}" for name, value in labels.items()])
 
 
 def _tidy(api: Daemon, labels: Mapping[str, str]) -> int:
-    left_over = [container["Id"] for container in _listed(api, labels) if is_left_over(container)]
+    left_over = [container["Id"] for container in _owned(api, labels) if is_left_over(container)]
     for id in left_over:
         unless_gone(partial(api.remove_container, id, v=True, force=True))
     return len(left_over)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import docker
 import docker.errors
 
-from .containers import listed_name
+from .containers import list_containers, listed_name
 from .errors import docker_errors, unless_gone
 from .hardening import LABEL
 from .images import BaseKind
@@ -85,7 +85,7 @@ def remove_everything(api: docker.APIClient) -> Generator[str]:
     """
     managed = {"label": f"{LABEL}.managed"}
     with docker_errors("remove what is ours"):
-        for container in cast("list[dict[str, Any]]", api.containers(all=True, filters=managed)):
+        for container in list_containers(api):
             yield f"container {listed_name(container)}"
             _remove_container(api, container["Id"])
         for volume in cast("list[dict[str, Any]]", api.volumes(filters=managed)["Volumes"] or []):
