@@ -225,6 +225,8 @@ func TestATargetThatStopsReadingIsStillHeard(t *testing.T) {
 	c := r.dial()
 	l := target(t, "unix", r.work+"/s", func(conn net.Conn) {
 		conn.(*net.UnixConn).CloseRead()
+		// What came before that, or its end would be a reset.
+		io.Copy(io.Discard, conn)
 		time.Sleep(300 * time.Millisecond)
 		conn.Write([]byte("enough"))
 	})
