@@ -1307,6 +1307,24 @@ func TestRetire(t *testing.T) {
 	}
 }
 
+// TestWhoComesWhileItEndsIsNotGreeted holds the end up by not hanging up: a newcomer would get no GOODBYE any more.
+func TestWhoComesWhileItEndsIsNotGreeted(t *testing.T) {
+	r := startRunner(t)
+	slow := r.greeted()
+	slow.send(wire.Open, 1, []byte(`{"op":"retire"}`))
+	for f := slow.next(); f.kind != wire.Goodbye; f = slow.next() {
+		if f.kind == 0 {
+			t.Fatal("no GOODBYE")
+		}
+	}
+	c := r.connect()
+	c.send(wire.Hello, 0, []byte(`{"protocol":1}`))
+	if f := c.next(); f.kind != 0 {
+		t.Errorf("%+v", f)
+	}
+	<-r.exited
+}
+
 // TestWhatWasAnsweredIsNotUnderWay asks on another connection for the end, as soon as there is an answer.
 func TestWhatWasAnsweredIsNotUnderWay(t *testing.T) {
 	for name, use := range map[string]func(*client){

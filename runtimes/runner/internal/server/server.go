@@ -68,8 +68,9 @@ type Server struct {
 	commands   atomic.Int32
 	dials      atomic.Int32
 
-	mu    sync.Mutex
-	peers map[*mux.Conn]peer
+	mu      sync.Mutex
+	peers   map[*mux.Conn]peer
+	parting bool // the peers are being told that it ends: there are no more
 }
 
 // peer is who is at the other end of a connection.
@@ -188,7 +189,7 @@ func (s *Server) admit(conn *mux.Conn, p peer) bool {
 			same++
 		}
 	}
-	if same >= maxConns {
+	if s.parting || same >= maxConns {
 		return false
 	}
 	s.peers[conn] = p
@@ -251,6 +252,7 @@ func (s *Server) end(reason string) {
 	var o wire.Object
 	payload := o.Text("reason", reason).Bytes()
 	s.mu.Lock()
+	s.parting = true
 	var all sync.WaitGroup
 	for conn := range s.peers {
 		all.Add(1)
