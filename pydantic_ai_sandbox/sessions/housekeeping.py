@@ -50,8 +50,10 @@ class Housekeeper:
 
     async def _rounds(self, due: asyncio.Event) -> None:
         while True:
+            # Not wait_for, which before Python 3.12 forgets that it was cancelled when the event is set in the same moment.
             with suppress(TimeoutError):
-                await asyncio.wait_for(due.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await due.wait()
             due.clear()
             for chore in self._chores():
                 try:

@@ -89,12 +89,18 @@ class OwnDaemon:
         own.close()
 
     def _kill_leftovers(self) -> None:
-        """A daemon that was killed left its containerd and shims; they carry the folder in their command line."""
+        """A daemon that was killed left its containerd, its shims, and what was to become containers."""
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 mine = int(process.name) in (os.getpid(), self._guard and self._guard.pid)
-                if not mine and str(self._folder).encode() in (process / "cmdline").read_bytes():
+                if not mine and self._is_leftover(process):
                     os.kill(int(process.name), signal.SIGKILL)
+
+    def _is_leftover(self, process: Path) -> bool:
+        """Whether it carries the folder in its command line, or its root directory lies in there."""
+        mounts = (line.split() for line in (process / "mountinfo").read_text().splitlines())
+        root = next((" ".join(mount) for mount in mounts if mount[4] == "/"), "")
+        return str(self._folder) in (process / "cmdline").read_text(errors="replace") + root
 
     def guard(self) -> None:
         """Have a process of its own clean up if this one is killed; it ends with `end`."""
