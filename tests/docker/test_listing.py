@@ -1,9 +1,10 @@
-"""What a daemon lists and does not have any more, which nobody is to count."""
+"""What a daemon lists and nobody uses: gone already, or left by a maker that was killed."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import docker.errors
 import pytest
 
 from pydantic_ai_sandbox import DockerEngine
+from pydantic_ai_sandbox.engines.docker import containers
 from pydantic_ai_sandbox.engines.docker.client import connect_daemon
 from pydantic_ai_sandbox.engines.docker.containers import list_containers
 from pydantic_ai_sandbox.spec import ContainerSpec
@@ -78,3 +80,22 @@ def test_one_that_is_only_in_the_list_is_not_counted(docker_api: Any, busybox: s
         engine.close()
         for api in apis:
             api.close()
+
+
+def test_one_that_was_never_started_is_tidied_up_when_its_maker_must_be_dead(
+    engine: DockerEngine, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"namespace": "tidying"}
+    spec = ContainerSpec(image=busybox, idle_timeout=60)
+    never, running = (engine.create(spec, f"sandbox-tidying-{name}", labels)[0].id for name in ("never", "running"))
+    try:
+        engine.start(running)
+        assert engine.tidy(labels) == 0
+        monkeypatch.setattr(containers, "_STALE", 1.0)
+        time.sleep(2.5)
+        assert engine.tidy({"namespace": "another"}) == 0
+        assert engine.tidy(labels) == 1
+        assert [info.id for info in engine.find(labels)] == [running]
+    finally:
+        for id in (never, running):
+            engine.remove(id)
