@@ -62,7 +62,7 @@ class Session:
     ref: WorkspaceRef
     running: bool
     container: str
-    """The container's name."""
+    """The container's name, which tells the user only where it was not started ahead (`sandbox-warm-…`)."""
 
 
 @dataclass(frozen=True)

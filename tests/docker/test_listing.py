@@ -35,7 +35,7 @@ def rename_while_it_is_removed(apis: list[Any], id: str) -> None:
             for count in range(20):
                 api.rename(id, f"{id[:12]}-{number}-{count}")
 
-    threads = [threading.Thread(target=rename, args=pair) for pair in zip(renamers, range(RENAMERS), strict=True)]
+    threads = [threading.Thread(target=rename, args=(api, number)) for number, api in enumerate(renamers)]
     for thread in threads:
         thread.start()
     # Its files may come faster than they go.
