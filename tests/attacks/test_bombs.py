@@ -110,14 +110,6 @@ async def _measure(alice: Sandbox, bob: Sandbox, script: str) -> Measured:
     return Measured(_p95(quiet), _p95(loud), growth, back)
 
 
-@pytest.fixture(autouse=True)
-def known_limit(request: pytest.FixtureRequest, bomb: str) -> None:
-    """What SECURITY.md tells operators: a scheduler that is asked for more than there is favours who starts processes."""
-    if bomb == "forks" and request.config.getoption("busy", False):
-        reason = 'Linux 6.18, more processors wanted than there are: see SECURITY.md, above "What is your part"'
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
-
-
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_a_bomb_does_not_disturb_the_neighbour(lab: Lab, report: Callable[[str], None], bomb: str) -> None:
     limits = ResourceLimits.model_validate({"memory": "192MiB", "pids": 128, "tmp": "32MiB", "home": "8MiB"})
