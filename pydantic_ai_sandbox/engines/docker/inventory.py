@@ -12,7 +12,7 @@ import docker
 import docker.errors
 
 from .containers import list_containers, listed_name
-from .errors import docker_errors, unless_gone
+from .errors import docker_errors, is_conflict, unless_gone
 from .hardening import LABEL
 from .images import BaseKind
 from .images.bases import kind_in
@@ -96,8 +96,7 @@ def remove_everything(api: docker.APIClient) -> Generator[str]:
             for tag in cast("list[str]", image["RepoTags"] or []):
                 if tag.startswith(f"{REPOSITORY}/"):
                     yield f"image {tag}"
-                    with suppress(docker.errors.NotFound):
-                        api.remove_image(tag)
+                    _remove_image(api, tag)
 
 
 def _remove_container(api: docker.APIClient, id: str) -> None:
@@ -105,3 +104,23 @@ def _remove_container(api: docker.APIClient, id: str) -> None:
     # Someone else may be removing it, and what it uses cannot be removed before it is gone.
     with suppress(docker.errors.NotFound):
         api.wait(id, condition="removed")
+
+
+def _remove_image(api: docker.APIClient, tag: str) -> None:
+    try:
+        api.remove_image(tag)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        # When someone else takes the name away just then, the daemon takes the one that is left for this one, and
+        # refuses because something uses the image.
+        if not is_conflict(error) or _has_image(api, tag):
+            raise
+
+
+def _has_image(api: docker.APIClient, tag: str) -> bool:
+    try:
+        api.inspect_image(tag)
+    except docker.errors.ImageNotFound:
+        return False
+    return True
