@@ -76,10 +76,9 @@ class Admission:
         self._watchers: dict[Owner, list[Callable[[Waiting], None]]] = {}
         self._told: dict[Owner, Waiting] = {}
 
-    @property
-    def has_queue(self) -> bool:
-        """Whether somebody waits in the running event loop."""
-        return len(self._queues().everybody) > 0
+    async def idle(self) -> None:
+        """Wait until no request waits or is being served in the running event loop."""
+        await self._queues().everybody.emptied()
 
     @contextmanager
     def watched(self, owner: Owner, watcher: Callable[[Waiting], None] | None) -> Generator[None]:

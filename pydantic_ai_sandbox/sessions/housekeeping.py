@@ -32,10 +32,12 @@ class Housekeeper:
             self._task = asyncio.get_running_loop().create_task(self._rounds(self._due), name="sandbox-housekeeping")
 
     def call(self) -> None:
-        """Have the next round now."""
+        """Have the next round now; may be called from any thread."""
         task, due = self._task, self._due
-        if task is not None and due is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(due.set)
+        if task is not None and due is not None and not task.done():
+            # Where its event loop is closed meanwhile there are no more rounds.
+            with suppress(RuntimeError):
+                task.get_loop().call_soon_threadsafe(due.set)
 
     async def stop(self) -> None:
         """End it, and wait for its end if it runs in this event loop."""

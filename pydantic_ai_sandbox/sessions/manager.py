@@ -49,7 +49,7 @@ _REMEMBERED = 1_000
 """Sandboxes known here after which those that are not connected are forgotten; asking for one again makes a new object."""
 
 _HOUSEKEEPING = 30.0
-"""Seconds between looking for what was left over."""
+"""Seconds between looking for what was left over, and for what is to be started ahead when none was claimed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,23 +142,24 @@ class SessionManager:
         self._directories = UserDirectories(root, choose)
         self._population = Population(self._engine, self._directories, self._namespace)
         self._evictor = Evictor(self._engine, self._population)
+        self._refilling = Housekeeper(self._refills, _HOUSEKEEPING)
+        self._tidying = Housekeeper(self._tidyings, _HOUSEKEEPING)
         self._household = Household(
             engine=self._engine,
             directories=self._directories,
             population=self._population,
             capacity=Capacity(self._population, self._directories, total=max_sessions, per_user=max_sessions_per_user),
-            warm=WarmPool(self._engine, self._directories, self._population),
+            warm=WarmPool(self._engine, self._directories, self._population, on_claim=self._refilling.call),
             admission=Admission(self._evictor, limit=max_sessions, timeout=queue_timeout, grace=evict_after),
             quota=quota,
         )
         self._checkpoints = Checkpoints(self._engine, self._directories, self._population)
         self._files = UserFiles(self._engine, self._directories)
-        self._housekeeper = Housekeeper(self._chores, _HOUSEKEEPING)
         self._sandboxes: dict[Owner, _Known] = {}
         self._started_ahead: dict[str, tuple[ContainerSpec, float]] = {}
 
     async def __aenter__(self) -> Self:
-        self._housekeeper.start()
+        self._start_housekeeping()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -166,7 +167,8 @@ class SessionManager:
 
     async def aclose(self) -> None:
         """Let go of all sandboxes; they go on, for another worker or until they are idle for their time."""
-        await self._housekeeper.stop()
+        await self._refilling.stop()
+        await self._tidying.stop()
         sandboxes, self._sandboxes = self._sandboxes, {}
         for known in sandboxes.values():
             known.sandbox.detach()
@@ -198,7 +200,7 @@ class SessionManager:
             SandboxError: It cannot be made.
         """
         sandbox = self.workspace(user_id, scope=scope, runtime=runtime)
-        self._housekeeper.start()
+        self._start_housekeeping()
         with self._household.admission.watched(Owner(user_id, scope), on_wait):
             try:
                 await sandbox.start()
@@ -455,13 +457,21 @@ class SessionManager:
 
     # --- chores
 
-    def _chores(self) -> list[Callable[[], Awaitable[object]]]:
-        refills = [partial(self._refill, runtime, count) for runtime, count in self._warm.items()]
-        return [*refills, partial(self._submit, self._tidy)]
+    def _start_housekeeping(self) -> None:
+        if self._warm:
+            self._refilling.start()
+        self._tidying.start()
+
+    def _refills(self) -> list[Callable[[], Awaitable[object]]]:
+        return [partial(self._refill, runtime, count) for runtime, count in self._warm.items()]
+
+    def _tidyings(self) -> list[Callable[[], Awaitable[object]]]:
+        return [partial(self._submit, self._tidy)]
 
     async def _refill(self, runtime: str, count: int) -> None:
-        if not self._household.admission.has_queue:
-            await self._submit(lambda: self._start_ahead(runtime, count))
+        # Users come first.
+        await self._household.admission.idle()
+        await self._submit(lambda: self._start_ahead(runtime, count))
 
     def _start_ahead(self, runtime: str, count: int) -> None:
         config = deferred(runtime)

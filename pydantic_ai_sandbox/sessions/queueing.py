@@ -78,10 +78,16 @@ class TurnQueue:
 
     def __init__(self) -> None:
         self._places: deque[Place] = deque()
+        self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         """How many wait or have their turn."""
         return len(self._places)
+
+    async def emptied(self) -> None:
+        """Wait until nobody waits or has a turn."""
+        while self._places:
+            await self._empty.wait()
 
     @contextmanager
     def place(self, moved: Callable[[int], None]) -> Generator[Place]:
@@ -100,6 +106,7 @@ class TurnQueue:
     def append(self, place: Place) -> None:
         """Put a place at the end."""
         self._places.append(place)
+        self._empty.clear()
         place.move(len(self._places))
 
     def remove(self, place: Place) -> None:
@@ -107,6 +114,8 @@ class TurnQueue:
         if place not in self._places:
             return
         self._places.remove(place)
+        if not self._places:
+            self._empty.set()
         place.move(0)
         for position, other in enumerate(self._places, start=1):
             if other.position != position:

@@ -30,12 +30,22 @@ _STALE = 60.0
 
 
 class WarmPool:
-    """The containers that wait for users; its methods block, and any number of processes may share one."""
+    """The containers that wait for users; its methods block, and any number of processes may share one.
 
-    def __init__(self, engine: Engine, directories: UserDirectories, population: Population) -> None:
+    Args:
+        engine: Where they run.
+        directories: Whose directories theirs become.
+        population: What says whose they are.
+        on_claim: Called, from the claimer's thread, when there is one fewer.
+    """
+
+    def __init__(
+        self, engine: Engine, directories: UserDirectories, population: Population, on_claim: Callable[[], None]
+    ) -> None:
         self._engine = engine
         self._directories = directories
         self._population = population
+        self._on_claim = on_claim
 
     def claim(self, spec: ContainerSpec, home: Home, owner: Owner) -> ContainerInfo | None:
         """Give a waiting container to a user who has no directory yet.
@@ -59,6 +69,7 @@ class WarmPool:
             token = ready.name.removesuffix(_READY)
             self._population.claim(token, owner)
             self._directories.storage.move(folder / token, home.path)
+            self._on_claim()
             labels = self._population.warm_labels(token)
             spec = spec.model_copy(update={"workspace": home.path, "uid": home.path.stat().st_uid})
             return ContainerInfo(id=id, name=_name(token), spec=spec, running=True, status="running", labels=labels)

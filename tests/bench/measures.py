@@ -286,8 +286,8 @@ async def warm(report: Report) -> None:
             try:
                 times: list[list[float]] = [[], []]
                 for number in range(20):
-                    await _filled(manager, 2)
                     for how, taken in zip((manager, cold), times, strict=True):
+                        await _filled(manager, 2)
                         await asyncio.sleep(0.1)
                         start = time.perf_counter()
                         await _first_result(how, f"{how is manager}{number}")
@@ -308,7 +308,6 @@ async def _filled(manager: SessionManager, count: int) -> None:
     """Wait until so many containers wait for users."""
     folder = manager._directories.own / "warm"
     while len(list(folder.glob("*/*.ready"))) < count:
-        manager._housekeeper.call()
         await asyncio.sleep(0.05)
 
 

@@ -80,9 +80,10 @@ async def test_with_a_hard_quota_containers_are_started_ahead_and_checkpoints_ar
         assert (await bob.run("rm big; cat f; head -c 100M /dev/zero > big", shell=True)).stdout == "one\n"
         for user in ("alice", "bob"):
             await manager.delete(user, files=True)
+        await manager._refilling.stop()
+        await manager._tidying.stop()
         for info in await manager._submit(manager._household.warm.waiting):
             manager._engine.remove(info.id)
-        await manager._housekeeper.stop()
         for directory in (manager._directories.own / "warm").glob("*/*"):
             if directory.is_dir():
                 manager._directories.storage.delete(directory)

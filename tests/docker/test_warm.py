@@ -88,7 +88,10 @@ async def test_one_that_has_ended_when_it_is_claimed_is_followed_by_another(
     assert (manager._directories.root / "alice/f").read_text() == "mine\n"
 
 
-async def test_what_was_taken_is_replaced(managers: Callable[..., SessionManager]) -> None:
+async def test_what_was_taken_is_replaced_without_waiting_for_the_next_round(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pydantic_ai_sandbox.sessions.manager._HOUSEKEEPING", 3600)
     async with managers(warm=WARM) as manager:
         await filled(manager)
         await asyncio.gather(*(manager.get_or_create(user) for user in ("alice", "bob", "carol")))
@@ -137,7 +140,7 @@ async def test_after_the_end_of_a_claimed_one_nothing_of_it_is_left(managers: Ca
         deadline = time.monotonic() + 30
         while list((manager._directories.own / "claims").iterdir()):
             assert time.monotonic() < deadline
-            manager._housekeeper.call()
+            manager._tidying.call()
             await asyncio.sleep(0.1)
         assert not (manager._directories.root / "alice").exists()
 
@@ -172,8 +175,9 @@ async def test_one_whose_directory_is_gone_or_whose_maker_died_is_cleared_away(
         deadline = time.monotonic() + 60
         while before & await containers(manager):
             assert time.monotonic() < deadline
-            manager._housekeeper.call()
+            manager._tidying.call()
             await asyncio.sleep(0.1)
+        manager._refilling.call()
         await filled(manager)
 
 

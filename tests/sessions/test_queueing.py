@@ -120,3 +120,20 @@ async def test_with_cancellations_at_random_everybody_is_served_or_cancelled_in_
         number for number in served if done[number] is None
     ]
     assert len(queue) == 0
+
+
+async def test_whoever_waits_for_it_to_be_empty_goes_on_when_the_last_one_is_gone_for_good() -> None:
+    queue = TurnQueue()
+    async with asyncio.timeout(60):
+        await queue.emptied()
+        with queue.place(print) as place:
+            waiting = asyncio.create_task(queue.emptied())
+            await asyncio.sleep(0)
+            with queue.place(print):
+                place.leave()
+                await asyncio.sleep(0.01)
+                assert not waiting.done()
+            place.rejoin()
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+        await waiting
