@@ -109,14 +109,6 @@ class Ignore:
                 return not rule.negated
         return None
 
-    def ignores(self, path: str, *, is_dir: bool) -> bool:
-        """Whether `path` or a directory above it is ignored."""
-        parts = path.split("/")
-        above = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        return any(self.decides(directory, is_dir=True) for directory in above) or bool(
-            self.decides(path, is_dir=is_dir)
-        )
-
 
 class _Rule:
     """One line of a `.gitignore` file."""
