@@ -9,6 +9,7 @@ import posixpath
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -20,6 +21,7 @@ from pydantic_ai.workspaces import (
     WorkspaceCommand,
     WorkspaceOutputLimitError,
     WorkspaceTimeoutError,
+    WorkspaceUnavailableError,
 )
 
 from .channel.answers import Captured, Usage
@@ -28,7 +30,7 @@ from .channel.multiplexer import Stream
 from .channel.sinks import Flow
 from .connections import SandboxConnection
 from .editing import changed_since_read, replace_text
-from .engines.base import ContainerInfo, Engine, Progress
+from .engines.base import ContainerInfo, Engine, Progress, UnknownContainerError
 from .engines.docker.engine import DockerEngine
 from .errors import ChannelError, EditError, QuotaExceededError
 from .lifecycle import Blueprint, Lifecycle
@@ -161,19 +163,16 @@ class Sandbox:
         return await self._do(lambda runner: runner.retire(idle))
 
     async def pause(self) -> None:
-        """Freeze every process; operations wait until `resume`."""
-        info = await self._present()
-        await self._lifecycle.submit(lambda: self.engine.pause(info.id))
+        """Freeze every process; operations wait until `resume`. One that is paused stays so."""
+        await self._of_engine(self.engine.pause)
 
     async def resume(self) -> None:
-        """Let a paused sandbox go on."""
-        info = await self._present()
-        await self._lifecycle.submit(lambda: self.engine.resume(info.id))
+        """Let a paused sandbox go on; one that is not paused does so anyway."""
+        await self._of_engine(self.engine.resume)
 
     async def logs(self, lines: int = 100) -> str:
         """The last lines that the sandbox's own runner wrote; commands' output is not in there."""
-        info = await self._present()
-        return await self._lifecycle.submit(lambda: self.engine.logs(info.id, lines))
+        return await self._of_engine(partial(self.engine.logs, lines=lines))
 
     async def usage(self) -> Usage:
         """What it uses right now: memory, processes, processor time, disk."""
@@ -184,11 +183,16 @@ class Sandbox:
         client = await self._lifecycle.client()
         return _working_dir(client)
 
-    async def _present(self) -> ContainerInfo:
-        if self._lifecycle.info is None:
+    async def _of_engine(self, call: Callable[[str], T]) -> T:
+        """What the engine does with the container, without asking its runner."""
+        if (info := self._lifecycle.info) is None:
             await self._lifecycle.client()
-        assert self._lifecycle.info is not None
-        return self._lifecycle.info
+            info = self._lifecycle.info
+        assert info is not None
+        try:
+            return await self._lifecycle.submit(lambda: call(info.id))
+        except UnknownContainerError as error:
+            raise WorkspaceUnavailableError(f"the sandbox is gone: {error}") from error
 
     async def _do(self, call: Callable[[RunnerClient], Awaitable[T]]) -> T:
         try:

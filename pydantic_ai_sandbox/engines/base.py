@@ -156,15 +156,27 @@ class Engine(Protocol):
         ...
 
     def pause(self, id: str) -> None:
-        """Freeze every process of a container."""
+        """Freeze every process of a container; one that is frozen is fine.
+
+        Raises:
+            UnknownContainerError: It is gone.
+        """
         ...
 
     def resume(self, id: str) -> None:
-        """Thaw a paused container."""
+        """Thaw a paused container; one that is not paused is fine.
+
+        Raises:
+            UnknownContainerError: It is gone.
+        """
         ...
 
     def logs(self, id: str, lines: int) -> str:
-        """The last lines that the runner itself wrote."""
+        """The last lines that the runner itself wrote.
+
+        Raises:
+            UnknownContainerError: It is gone.
+        """
         ...
 
 

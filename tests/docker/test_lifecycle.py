@@ -252,6 +252,24 @@ async def test_paused_and_resumed(sandbox: DockerSandbox) -> None:
     assert (await waiting).stdout == "resumed\n"
 
 
+async def test_to_pause_what_is_paused_and_to_resume_what_runs_is_fine(sandbox: DockerSandbox) -> None:
+    await sandbox.resume()
+    for _ in range(2):
+        await sandbox.pause()
+    for _ in range(2):
+        await sandbox.resume()
+    assert (await sandbox.run(["echo", "runs"])).stdout == "runs\n"
+
+
+async def test_one_that_is_gone_cannot_be_paused(sandbox: DockerSandbox, docker_api: Any) -> None:
+    await sandbox.run(["true"])
+    assert sandbox.ref is not None
+    docker_api.kill(sandbox.ref.id)
+    for operation in (sandbox.pause, sandbox.resume):
+        with pytest.raises(WorkspaceUnavailableError, match="gone"):
+            await operation()
+
+
 async def test_a_host_directory_as_workspace_stays(make_sandbox: Callable[..., DockerSandbox], tmp_path: Path) -> None:
     workspace = tmp_path / "new" / "workspace"
     sandbox = make_sandbox(workspace=workspace)

@@ -24,6 +24,7 @@ from .containers import inspected_info, is_left_over, list_containers, listed_in
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
 from .errors import docker_errors, is_conflict, unless_gone
 from .exec_stream import Demultiplexer, open_exec_stream
+from .freezing import freeze, thaw
 from .hardening import OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
 from .images import ensure_image, ensure_pulled
 from .persistent import home_and_workspace
@@ -244,11 +245,11 @@ class DockerEngine:
 
     def pause(self, id: str) -> None:
         with docker_errors("pause a container"):
-            self.api().pause(id)
+            freeze(self.api(), id)
 
     def resume(self, id: str) -> None:
         with docker_errors("resume a container"):
-            self.api().unpause(id)
+            thaw(self.api(), id)
 
     def logs(self, id: str, lines: int) -> str:
         with docker_errors("read a container's log"):
