@@ -202,7 +202,7 @@ async def test_a_hundred_requests_over_two_workers_never_make_more_than_ten(
         found = await asyncio.to_thread(docker_api.containers, all=True, filters={"label": label})
         most = max(most, len(found))
         await asyncio.sleep(0.02)
-    assert most == 10
+    assert most <= 10
     for out, _ in await ended:
         report = json.loads(out)
         outcomes = [answer[0] for answer in report["answers"]]
@@ -213,6 +213,7 @@ async def test_a_hundred_requests_over_two_workers_never_make_more_than_ten(
             assert limit == 10
             assert position >= 1
             assert 19 < waited < 60
+        assert report["told"], "nobody had to wait"
         assert report["made"] == sorted(report["made"]), "first come, first served within a worker"
         for positions in report["told"].values():
             assert positions == sorted(positions, reverse=True)

@@ -17,6 +17,7 @@ import pytest
 from pydantic_ai_sandbox import Download, InvalidUserIdError, QuotaExceededError, SandboxError, SessionManager
 from pydantic_ai_sandbox.trees import Tree
 from pydantic_ai_sandbox.trees.uploading import Upload
+from tests.descriptors import open_below
 
 pytestmark = pytest.mark.docker
 
@@ -146,7 +147,8 @@ async def test_an_answer_that_is_not_read_to_its_end_leaves_no_descriptor(
 ) -> None:
     manager = managers()
     await manager.upload("alice", "f", bytes(3_000_000))
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    users = manager._directories.root
+    before = open_below(users)
     for _ in range(5):
         download = await manager.download("alice", "f")
         async for _ in download.pieces:
@@ -157,7 +159,7 @@ async def test_an_answer_that_is_not_read_to_its_end_leaves_no_descriptor(
         async for _ in pieces:
             break
         await pieces.aclose()  # pyright: ignore[reportAttributeAccessIssue] - an async generator's
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_below(users) == before
 
 
 BIG = """

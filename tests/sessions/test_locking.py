@@ -12,6 +12,7 @@ import pytest
 from pydantic_ai_sandbox.errors import SandboxError
 from pydantic_ai_sandbox.sessions import locking
 from pydantic_ai_sandbox.sessions.locking import locked
+from tests.descriptors import open_below
 
 HOLDER = """
 import sys
@@ -30,10 +31,6 @@ def holder(path: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -99,8 +96,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
-    before = descriptors()
     for _ in range(20):
         with locked(tmp_path / "lock"):
-            pass
-    assert descriptors() == before
+            assert open_below(tmp_path)
+    assert not open_below(tmp_path)

@@ -17,6 +17,7 @@ from typing import Literal
 import pytest
 
 from pydantic_ai_sandbox.trees import archive, archiving, remove_tree
+from tests.descriptors import open_below
 from tests.trees.making import attempts, described, make_deep, make_odd, make_special, swapping
 
 
@@ -206,16 +207,15 @@ class TestChanges:
         assert content.rstrip(b"\0") in (b"x" * size, b"x" * 262_144, b"x" * 1_000_000)
 
     def test_an_archive_that_is_not_read_to_its_end_holds_nothing_open(self, root: Path) -> None:
-        before = len(os.listdir("/proc/self/fd"))
         (root / "a/b").mkdir(parents=True)
         (root / "a/b/f").write_bytes(os.urandom(1_000_000))
         chunks = archive(root, chunk_size=1)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert not open_below(root)
         next(chunks)
         next(chunks)
-        assert len(os.listdir("/proc/self/fd")) > before
+        assert open_below(root)
         chunks.close()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert not open_below(root)
 
 
 @pytest.mark.slow
