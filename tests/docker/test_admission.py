@@ -103,8 +103,8 @@ async def test_a_user_may_not_have_more_than_the_own_share(managers: Callable[..
     # Others are not concerned.
     assert (await (await manager.get_or_create("bob")).run(["true"])).exit_code == 0
     await jobs[0].stop()
-    await asyncio.sleep(1.1)
-    await manager.get_or_create("alice", scope="three")
+    patient = managers(max_sessions_per_user=2, queue_timeout=60, evict_after=600)
+    await patient.get_or_create("alice", scope="three")
     running = [session.scope for session in await manager.list() if session.user_id == "alice" and session.running]
     assert running == ["three", "two"]
 
