@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 __all__ = ("Housekeeper",)
@@ -18,7 +18,7 @@ class Housekeeper:
     A chore that fails is logged and tried again in the next round; nothing depends on any of them.
     """
 
-    def __init__(self, chores: Callable[[], list[Callable[[], Awaitable[object]]]], interval: float) -> None:
+    def __init__(self, chores: Sequence[Callable[[], Awaitable[object]]], interval: float) -> None:
         self._chores = chores
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +57,7 @@ class Housekeeper:
                 async with asyncio.timeout(self._interval):
                     await due.wait()
             due.clear()
-            for chore in self._chores():
+            for chore in self._chores:
                 try:
                     await chore()
                 except Exception:

@@ -6,9 +6,11 @@ it still fits. Nothing here has to survive, so nothing can go stale.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -50,6 +52,9 @@ _REMEMBERED = 1_000
 
 _HOUSEKEEPING = 30.0
 """Seconds between looking for what was left over, and for what is to be started ahead when none was claimed."""
+
+_CLOSING = 10.0
+"""Seconds that closing a manager waits for containers that are just being started ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +147,9 @@ class SessionManager:
         self._directories = UserDirectories(root, choose)
         self._population = Population(self._engine, self._directories, self._namespace)
         self._evictor = Evictor(self._engine, self._population)
-        self._refilling = Housekeeper(self._refills, _HOUSEKEEPING)
-        self._tidying = Housekeeper(self._tidyings, _HOUSEKEEPING)
+        refills = [partial(self._refill, runtime, count) for runtime, count in self._warm.items()]
+        self._refilling = Housekeeper(refills, _HOUSEKEEPING)
+        self._tidying = Housekeeper([partial(self._submit, self._tidy)], _HOUSEKEEPING)
         self._household = Household(
             engine=self._engine,
             directories=self._directories,
@@ -462,16 +468,16 @@ class SessionManager:
             self._refilling.start()
         self._tidying.start()
 
-    def _refills(self) -> list[Callable[[], Awaitable[object]]]:
-        return [partial(self._refill, runtime, count) for runtime, count in self._warm.items()]
-
-    def _tidyings(self) -> list[Callable[[], Awaitable[object]]]:
-        return [partial(self._submit, self._tidy)]
-
     async def _refill(self, runtime: str, count: int) -> None:
         # Users come first.
         await self._household.admission.idle()
-        await self._submit(lambda: self._start_ahead(runtime, count))
+        started = self._engine.submit(lambda: self._start_ahead(runtime, count))
+        try:
+            await completed(started)
+        except asyncio.CancelledError:
+            # Nothing is to appear after this manager was closed; but building an image may take minutes.
+            await asyncio.to_thread(wait, [started], _CLOSING)
+            raise
 
     def _start_ahead(self, runtime: str, count: int) -> None:
         config = deferred(runtime)

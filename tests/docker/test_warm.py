@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,28 @@ async def test_what_was_taken_is_replaced_without_waiting_for_the_next_round(
         await asyncio.gather(*(manager.get_or_create(user) for user in ("alice", "bob", "carol")))
         await filled(manager)
         assert len(await containers(manager)) == 5
+
+
+async def test_what_is_being_started_ahead_is_there_when_the_manager_is_closed_and_nothing_comes_later(
+    managers: Callable[..., SessionManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = managers(warm=WARM)
+    began, go_on, create = threading.Event(), threading.Event(), manager._engine.create
+
+    def slow(*args: Any) -> Any:
+        began.set()
+        go_on.wait(20)
+        return create(*args)
+
+    monkeypatch.setattr(manager._engine, "create", slow)
+    await manager.__aenter__()
+    assert await asyncio.to_thread(began.wait, 60)
+    closing = asyncio.create_task(manager.aclose())
+    await asyncio.sleep(0.2)
+    assert not closing.done()
+    go_on.set()
+    await closing
+    assert len(await containers(manager)) == 2
 
 
 async def test_a_user_with_files_gets_a_container_over_them(managers: Callable[..., SessionManager]) -> None:

@@ -11,7 +11,7 @@ from pydantic_ai_sandbox.sessions.housekeeping import Housekeeper
 
 
 def housekeeper(chore: Callable[[], Awaitable[object]], interval: float = 600) -> Housekeeper:
-    return Housekeeper(lambda: [chore], interval)
+    return Housekeeper([chore], interval)
 
 
 async def test_a_round_comes_at_once_and_whenever_it_is_called_for() -> None:
