@@ -24,12 +24,18 @@ refuses the other thing until then."""
 
 
 def freeze(api: docker.APIClient, id: str) -> None:
-    """Freeze a container; one that is frozen is fine."""
+    """Freeze a container; one that is frozen is fine.
+
+    Raises:
+        UnknownContainerError: It has ended.
+        docker.errors.APIError: The daemon knows no such container, or refused all the time.
+        EngineError: The daemon agreed, but the container is not frozen.
+    """
     _bring(api, id, api.pause, frozen=True)
 
 
 def thaw(api: docker.APIClient, id: str) -> None:
-    """Let a container go on; one that is not frozen is fine."""
+    """Let a container go on; one that is not frozen is fine. Raises as `freeze` does."""
     _bring(api, id, api.unpause, frozen=False)
 
 

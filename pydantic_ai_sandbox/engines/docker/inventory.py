@@ -16,7 +16,7 @@ from .errors import docker_errors, is_conflict, unless_gone
 from .hardening import LABEL
 from .images import BaseKind
 from .images.bases import kind_in
-from .images.naming import LABEL_RUNTIME, REPOSITORY
+from .images.naming import LABEL_RUNTIME, REPOSITORY, exists
 
 __all__ = ("ImageInfo", "list_images", "remove_everything", "size_together")
 
@@ -114,13 +114,5 @@ def _remove_image(api: docker.APIClient, tag: str) -> None:
     except docker.errors.APIError as error:
         # When someone else takes the name away just then, the daemon takes the one that is left for this one, and
         # refuses because something uses the image.
-        if not is_conflict(error) or _has_image(api, tag):
+        if not is_conflict(error) or exists(api, tag):
             raise
-
-
-def _has_image(api: docker.APIClient, tag: str) -> bool:
-    try:
-        api.inspect_image(tag)
-    except docker.errors.ImageNotFound:
-        return False
-    return True
