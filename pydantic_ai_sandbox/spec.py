@@ -105,8 +105,8 @@ class ResourceLimits(_Frozen):
     """Memory, swap included: the container cannot swap."""
     cpus: Annotated[float, Field(ge=0.01, le=1024)] = 1.0
     """Processors, as a share of time; well below what the machine has, or one sandbox can starve the others."""
-    pids: Annotated[int, Field(ge=16)] = 256
-    """Processes and threads, the runner's own few included."""
+    pids: Annotated[int, Field(ge=32)] = 256
+    """Processes and threads; some twenty of them are the runner's own."""
     open_files: Annotated[int, Field(ge=64)] = 4096
     """File descriptors per process."""
     file_size: Annotated[ByteSize, Field(ge=MiB)] = ByteSize(2 * GiB)

@@ -140,10 +140,10 @@ async def test_running_out_of_memory_is_told_with_the_limit_and_spares_the_runne
 
 
 async def test_running_out_of_processes_is_told_with_the_limit(make_sandbox: Callable[..., DockerSandbox]) -> None:
-    sandbox = make_sandbox(limits=ResourceLimits(pids=32))
+    sandbox = make_sandbox(limits=ResourceLimits(pids=48))
     spawn = "import subprocess\nfor _ in range(100): subprocess.Popen(['sleep', '4711.1'])"
     result = await sandbox.run(["python3", "-c", spawn], timeout=60)
-    assert (result.cause, result.limit) == ("too_many_processes", "32 processes")
+    assert (result.cause, result.limit) == ("too_many_processes", "48 processes")
     assert result.exit_code != 0
     with pytest.raises(ResourceExhaustedError, match="cannot start another process"):
         for _ in range(40):

@@ -9,7 +9,6 @@ package threads
 import (
 	"runtime"
 	"sync"
-	"syscall"
 )
 
 const (
@@ -27,17 +26,21 @@ var gate = make(chan struct{}, blocking)
 func Reserve() {
 	procs := min(runtime.GOMAXPROCS(0), maxProcs)
 	runtime.GOMAXPROCS(procs)
-	var all sync.WaitGroup
+	var there sync.WaitGroup
+	release := make(chan struct{})
 	for range procs + blocking + standing {
-		all.Add(1)
+		there.Add(1)
 		go func() {
-			defer all.Done()
-			// Long enough that the runtime hands the processor on and starts a thread for the next of these.
-			pause := syscall.NsecToTimespec(10e6)
-			syscall.Nanosleep(&pause, nil)
+			// One that is locked shares its thread with nobody, so that all of them at once need a thread each, however
+			// busy the machine is.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			there.Done()
+			<-release
 		}()
 	}
-	all.Wait()
+	there.Wait()
+	close(release)
 }
 
 // Enter waits for a place among the goroutines that may block in the kernel; Leave gives it back. Nothing that waits
