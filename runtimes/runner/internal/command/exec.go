@@ -193,7 +193,7 @@ func (e *execution) run(timeout *int64) {
 	}
 	stopped := e.wait(timeout)
 	if stopped != "" {
-		process.StopSession(e.process.Pid, e.launcher.Gate)
+		e.launcher.Table.StopSession(e.process.Pid, e.launcher.Gate)
 		e.linger()
 	}
 	for _, source := range e.sources {

@@ -343,7 +343,7 @@ func (j *job) stop(l *launch.Launcher, cause string) {
 	if ended && l.Table.Leads(j.process.Pid) {
 		return
 	}
-	process.StopSession(j.process.Pid, l.Gate)
+	l.Table.StopSession(j.process.Pid, l.Gate)
 	select {
 	case <-j.over:
 	case <-time.After(time.Second):

@@ -2,12 +2,14 @@ package process
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"runner/internal/gate"
+	"runner/internal/sys"
 )
 
 func TestParseStat(t *testing.T) {
@@ -42,9 +44,23 @@ func devNull(t *testing.T) int {
 	return int(f.Fd())
 }
 
-var table = NewTable()
+const alone = "RUNNER_TEST_ALONE"
+
+var table *Table
+
+func TestMain(m *testing.M) {
+	if os.Getenv(alone) == "" {
+		table = NewTable()
+	}
+	os.Exit(m.Run())
+}
 
 func start(t *testing.T, script string) *Process {
+	t.Helper()
+	return startIn(t, table, script)
+}
+
+func startIn(t *testing.T, table *Table, script string) *Process {
 	t.Helper()
 	null := devNull(t)
 	p, err := table.Start(Spec{Path: Shell, Argv: []string{"sh", "-c", script}, Env: os.Environ(), Dir: "/", Files: [3]int{null, null, null}})
@@ -79,7 +95,7 @@ func TestStopSessionBeatsWhatIgnoresSIGTERM(t *testing.T) {
 	p := start(t, "trap '' TERM; sleep 60 & while :; do sleep 60; done")
 	time.Sleep(50 * time.Millisecond)
 	began := time.Now()
-	StopSession(p.Pid, new(gate.Gate))
+	table.StopSession(p.Pid, new(gate.Gate))
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("took %v", took)
 	}
@@ -93,7 +109,7 @@ func TestStopSessionIsQuickWhenSIGTERMIsHeeded(t *testing.T) {
 	for range 5 {
 		p := start(t, "sleep 60")
 		began := time.Now()
-		StopSession(p.Pid, new(gate.Gate))
+		table.StopSession(p.Pid, new(gate.Gate))
 		best = min(best, time.Since(began))
 		ended(t, p)
 	}
@@ -105,8 +121,46 @@ func TestStopSessionIsQuickWhenSIGTERMIsHeeded(t *testing.T) {
 func TestStopSessionFindsTheStopped(t *testing.T) {
 	p := start(t, "kill -STOP $$")
 	time.Sleep(50 * time.Millisecond)
-	StopSession(p.Pid, new(gate.Gate))
+	table.StopSession(p.Pid, new(gate.Gate))
 	ended(t, p)
+}
+
+// In a process of its own: a table whose reaper is not there, as one that waits for a processor, may not take what is
+// another's.
+func TestStopSessionReapsWhomItEnded(t *testing.T) {
+	if os.Getenv(alone) == "" {
+		command := exec.Command(os.Args[0], "-test.run=^TestStopSessionReapsWhomItEnded$")
+		command.Env = append(os.Environ(), alone+"=1")
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	sys.BecomeSubreaper()
+	reaperless := &Table{children: make(map[int]*Process)}
+	p := startIn(t, reaperless, "for n in $(seq 100); do sleep 60 & done; wait")
+	for len(session(t, p.Pid)) <= 100 {
+		time.Sleep(time.Millisecond)
+	}
+	reaperless.StopSession(p.Pid, new(gate.Gate))
+	if left := session(t, p.Pid); len(left) > 0 {
+		t.Fatalf("%d are left, the first is %+v", len(left), left[0])
+	}
+}
+
+func session(t *testing.T, id int) (members []member) {
+	t.Helper()
+	s, err := newScanner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.each(func(m member) {
+		if m.session == id {
+			members = append(members, m)
+		}
+	})
+	return members
 }
 
 func TestLookPath(t *testing.T) {

@@ -22,8 +22,8 @@ const (
 // StopSession ends every process of the session: SIGTERM, then SIGSTOP until no new one appears, then SIGKILL until
 // none is left. It answers after about two seconds at the latest. Processes that moved to another session are left
 // alone: they asked to outlive the command. While g is closed nothing may run, not even to end in peace, and the session
-// is killed at once.
-func StopSession(session int, g *gate.Gate) {
+// is killed at once. Those that ended are reaped when it answers, for until then they count against the pids limit.
+func (t *Table) StopSession(session int, g *gate.Gate) {
 	belongs := func(m member) bool { return m.session == session }
 	s, err := newScanner()
 	if err != nil {
@@ -31,6 +31,7 @@ func StopSession(session int, g *gate.Gate) {
 		syscall.Kill(-session, syscall.SIGKILL)
 		return
 	}
+	defer t.collect()
 	h := &hunt{scanner: s, belongs: belongs, group: session, deadline: time.Now().Add(budget)}
 	if h.terminate(g) {
 		s.close()
@@ -39,13 +40,14 @@ func StopSession(session int, g *gate.Gate) {
 	h.finish()
 }
 
-// KillAll ends every process but this one and those that spare names, and returns how many it killed. As PID 1 that
-// is the whole container; otherwise (in tests) the descendants of this process.
-func KillAll(spare func(pid, parent int) bool) (int, error) {
+// KillAll ends every process but this one and those that spare names, reaps them, and returns how many it killed. As
+// PID 1 that is the whole container; otherwise (in tests) the descendants of this process.
+func (t *Table) KillAll(spare func(pid, parent int) bool) (int, error) {
 	s, err := newScanner()
 	if err != nil {
 		return 0, err
 	}
+	defer t.collect()
 	h := &hunt{scanner: s, belongs: everyone(spare), seen: make(map[int]bool), deadline: time.Now().Add(budget)}
 	h.finish()
 	return len(h.seen), nil

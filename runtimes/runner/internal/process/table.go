@@ -93,13 +93,14 @@ func (t *Table) reap() {
 			<-t.kick
 			continue
 		}
-		t.mu.Lock()
 		t.collect()
-		t.mu.Unlock()
 	}
 }
 
+// collect reaps everyone who has ended by now.
 func (t *Table) collect() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)

@@ -16,7 +16,6 @@ import (
 	"runner/internal/files"
 	"runner/internal/gate"
 	"runner/internal/mux"
-	"runner/internal/process"
 	"runner/internal/search"
 	"runner/internal/wire"
 )
@@ -220,7 +219,7 @@ func (s *Server) dial(m *mux.Stream) error {
 }
 
 func (s *Server) killAll(m *mux.Stream) error {
-	killed, err := process.KillAll(s.spares)
+	killed, err := s.launcher.Table.KillAll(s.spares)
 	if err != nil {
 		return err
 	}

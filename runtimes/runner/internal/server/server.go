@@ -243,7 +243,7 @@ func (i inhabitants) Inhabited() bool {
 
 // KillAll ends every process.
 func (i inhabitants) KillAll() {
-	if _, err := process.KillAll(i.spares); err != nil {
+	if _, err := i.launcher.Table.KillAll(i.spares); err != nil {
 		i.config.Log("the working directory is over its quota, and nothing could be stopped: " + err.Error())
 	}
 }
@@ -266,7 +266,7 @@ func (s *Server) end(reason string) {
 	if s.config.Socket != "" {
 		os.Remove(s.config.Socket)
 	}
-	process.KillAll(func(int, int) bool { return false })
+	s.launcher.Table.KillAll(func(int, int) bool { return false })
 }
 
 // part says GOODBYE and waits a moment for the peer to hang up: a relay dies with this process, and must have passed the
