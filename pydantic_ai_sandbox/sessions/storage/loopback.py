@@ -29,7 +29,7 @@ from .mounting import (
     view,
 )
 from .plain import PlainStorage
-from .working import abandoned, alone, at_work
+from .working import abandoned, alone, at_work, is_held
 
 __all__ = ("SMALLEST", "LoopbackStorage", "has_images")
 
@@ -89,7 +89,8 @@ class LoopbackStorage:
             mount(image, path)
 
     def open(self, path: Path) -> None:
-        if is_mounted(path):
+        # In this order: what is mounted may just be taken away, by a program whose starter was killed.
+        if not is_held(self._lock(path)) and is_mounted(path):
             with suppress(FileNotFoundError):
                 if not self._is_small(self._image(path)) and not has_errors(path):
                     settle(path)
@@ -300,9 +301,12 @@ class LoopbackStorage:
     def _alone(self, path: Path) -> Generator[Path]:
         """Nobody else mounts, moves or deletes the directory in here; yields the lock, which may be deleted."""
         self._disks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = self._image(path).with_suffix(".lock")
+        lock = self._lock(path)
         with alone(lock):
             yield lock
+
+    def _lock(self, path: Path) -> Path:
+        return self._image(path).with_suffix(".lock")
 
     def _image(self, path: Path) -> Path:
         """The image of a directory: a user's name has no dot in it, and other directories are below one with a dot."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...errors import SandboxError
 
-__all__ = ("abandoned", "alone", "at_work", "held")
+__all__ = ("abandoned", "alone", "at_work", "held", "is_held")
 
 _STALE = 600.0
 """Seconds in which nothing is taken for abandoned: whoever made it may not have come to mark it yet."""
@@ -50,6 +50,18 @@ def alone(lock: Path) -> Generator[None]:
         yield
     finally:
         _held.reset(token)
+        os.close(descriptor)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether somebody is alone there, or a program is still at work that whoever was had started before being killed."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
         os.close(descriptor)
 
 
@@ -116,9 +128,9 @@ def _can_be_marked(path: Path) -> bool:
     return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

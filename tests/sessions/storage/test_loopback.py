@@ -462,6 +462,18 @@ class TestBrokenOff:
         storage.create(root / "alice", UID)
         assert read(root / "alice") == {}
 
+    def test_a_program_that_outlives_its_starter_is_waited_for(self, storage: LoopbackStorage, root: Path) -> None:
+        storage.create(root / "alice", UID)
+        write(root / "alice", f="kept")
+        lock, script = root / ".manager/disks/alice.lock", 'echo; sleep 1; umount --lazy "$0"'
+        command = ["flock", str(lock), "sh", "-c", script, str(root / "alice")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"\n"
+            storage.open(root / "alice")
+            assert program.wait() == 0
+            assert read(root / "alice") == {"f": "kept"}
+
     def test_what_a_deletion_left_is_tidied_away(self, storage: LoopbackStorage, root: Path) -> None:
         disks = root / ".manager/disks"
         for path in (root / "alice", root / "bob", root / ".manager/warm/1/token"):
