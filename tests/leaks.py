@@ -89,9 +89,19 @@ def _processes() -> Iterable[str]:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:
             continue
-        # multiprocessing keeps this one until its parent exits.
-        if "multiprocessing.resource_tracker" not in command:
+        if not _kept_by_multiprocessing(process, command):
             yield f"process {process.name}: {command[:200]}"
+
+
+def _kept_by_multiprocessing(process: Path, command: str) -> bool:
+    """Whether it is there until its parent exits; what a server of forks has forked looks like it, but is nobody's here."""
+    if "multiprocessing.resource_tracker" in command:
+        return True
+    try:
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:
+        return False
+    return "multiprocessing.forkserver" in command and int(parent) == os.getpid()
 
 
 def _files() -> Iterable[str]:

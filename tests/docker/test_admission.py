@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pydantic_ai_sandbox import CapacityError, SessionManager, Waiting
+from tests.forked import Forked
 
 pytestmark = pytest.mark.docker
 
@@ -187,31 +188,23 @@ async def test_a_hundred_requests_over_two_workers_never_make_more_than_ten(
     full = tmp_path / "full"
     seed = random.randrange(2**32)
     print("seed", seed)
-    workers = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            WORKER,
-            str(tmp_path / "users"),
-            name,
-            str(seed + number),
-            str(full),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for number, name in enumerate(("left", "right"))
-    ]
     label = f"pydantic-ai-sandbox.owner.namespace={manager._namespace}"
-    ended = asyncio.gather(*(worker.communicate() for worker in workers))
     most = 0
-    while not ended.done():
-        found = await asyncio.to_thread(docker_api.containers, all=True, filters={"label": label})
-        most = max(most, len(found))
-        if most == 10:
-            full.touch()
-        await asyncio.sleep(0.02)
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(Forked(WORKER, str(tmp_path / "users"), name, str(seed + number), str(full)))
+            for number, name in enumerate(("left", "right"))
+        ]
+        ended = asyncio.gather(*(asyncio.to_thread(worker.rest) for worker in workers))
+        while not ended.done():
+            found = await asyncio.to_thread(docker_api.containers, all=True, filters={"label": label})
+            most = max(most, len(found))
+            if most == 10:
+                full.touch()
+            await asyncio.sleep(0.02)
     assert most == 10
-    for out, _ in await ended:
-        report = json.loads(out)
+    for printed in await ended:
+        report = json.loads(printed)
         outcomes = [answer[0] for answer in report["answers"]]
         print({outcome: outcomes.count(outcome) for outcome in set(outcomes)})
         assert set(outcomes) <= {"served", "cancelled", "refused"}

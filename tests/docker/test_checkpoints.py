@@ -7,13 +7,13 @@ import errno
 import json
 import os
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pydantic_ai_sandbox import InvalidUserIdError, Sandbox, SessionManager
+from tests.forked import Forked
 
 pytestmark = pytest.mark.docker
 
@@ -177,14 +177,9 @@ async def test_a_backend_killed_at_any_moment_leaves_checkpoints_and_directory_w
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     for _ in range(20):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", KILLED, str(tmp_path / "users"), stdout=asyncio.subprocess.PIPE
-        )
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
-        await asyncio.sleep(moments.random() * 0.4)
-        process.kill()
-        await process.wait()
+        with Forked(KILLED, str(tmp_path / "users")) as backend:
+            assert await asyncio.to_thread(backend.readline) == "ready\n"
+            await asyncio.sleep(moments.random() * 0.4)
         found = await manager.checkpoints("alice")
         assert found
         for checkpoint in found:
@@ -221,15 +216,11 @@ async def test_a_backend_killed_in_the_midst_of_writes_leaves_the_old_or_the_new
     moments = random.Random(seed)
     written = 0
     while written < 500:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", WRITER, str(tmp_path / "users"), str(written + 1), stdout=asyncio.subprocess.PIPE
-        )
-        assert process.stdout is not None
-        acknowledged = int(await process.stdout.readline())
-        await asyncio.sleep(moments.random() * 0.3)
-        process.kill()
-        rest = (await process.stdout.read()).split(b"\n")[:-1]
-        await process.wait()
+        with Forked(WRITER, str(tmp_path / "users"), str(written + 1)) as backend:
+            acknowledged = int(await asyncio.to_thread(backend.readline))
+            await asyncio.sleep(moments.random() * 0.3)
+            backend.kill()
+            rest = backend.rest().split("\n")[:-1]
         acknowledged = int(rest[-1]) if rest else acknowledged
         found = json.loads(await sandbox.read_bytes("/workspace/f"))
         assert found["number"] in (acknowledged, acknowledged + 1)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from pydantic_ai_sandbox import ResourceLimits, SessionManager
+from tests.forked import Forked
 
 pytestmark = pytest.mark.docker
 
@@ -230,15 +230,12 @@ async def test_workers_that_claim_at_once_never_share_one(
 ) -> None:
     async with managers(warm={"python-minimal": 3}) as manager:
         await filled(manager, 3)
-        workers = [
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-c", CLAIMER, str(tmp_path / "users"), name, stdout=asyncio.subprocess.PIPE
-            )
-            for name in ("left", "right")
-        ]
-        for worker in workers:
-            out, _ = await worker.communicate()
-            assert json.loads(out) == [""] * 20, "a new user saw files"
+        with (
+            Forked(CLAIMER, str(tmp_path / "users"), "left") as left,
+            Forked(CLAIMER, str(tmp_path / "users"), "right") as right,
+        ):
+            for worker in (left, right):
+                assert json.loads(await asyncio.to_thread(worker.rest)) == [""] * 20, "a new user saw files"
         for name in ("left", "right"):
             for number in range(20):
                 assert (tmp_path / f"users/{name}{number}/whose").read_text() == f"{name}{number}"

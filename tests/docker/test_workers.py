@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from pydantic_ai_sandbox import SessionManager
+from tests.forked import Forked
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -34,17 +34,15 @@ asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:5])))
 """
 
 
-async def start_worker(root: Path, users: int, tasks: int, idle: int, *more: str) -> asyncio.subprocess.Process:
-    arguments = [str(root), str(users), str(tasks), str(idle), *more]
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", WORKER, *arguments, stdout=asyncio.subprocess.PIPE
-    )
+def start_worker(root: Path, users: int, tasks: int, idle: int, *more: str) -> Forked:
+    return Forked(WORKER, str(root), str(users), str(tasks), str(idle), *more)
 
 
-async def report(worker: asyncio.subprocess.Process) -> dict[str, Any]:
-    out, _ = await worker.communicate()
-    assert worker.returncode == 0
-    return json.loads(out)
+def report(worker: Forked) -> dict[str, Any]:
+    with worker:
+        printed = worker.rest()
+        assert worker.wait() == 0
+    return json.loads(printed)
 
 
 @pytest.mark.timeout(400)
@@ -52,8 +50,8 @@ async def test_four_workers_that_ask_for_fifty_users_at_once_make_fifty_containe
     managers: Callable[..., SessionManager], tmp_path: Path
 ) -> None:
     manager = managers()
-    workers = await asyncio.gather(*(start_worker(tmp_path / "users", 50, 50, 90) for _ in range(4)))
-    reports = [await report(worker) for worker in workers]
+    workers = [start_worker(tmp_path / "users", 50, 50, 90) for _ in range(4)]
+    reports = [await asyncio.to_thread(report, worker) for worker in workers]
     assert [answer["codes"] for answer in reports] == [0] * 4
     assert len(reports[0]["containers"]) == 50
     assert all(answer["containers"] == reports[0]["containers"] for answer in reports)
@@ -85,12 +83,10 @@ async def test_a_worker_that_is_killed_at_any_moment_leaves_no_duplicate_no_hole
 
     others = asyncio.gather(*(survivor(number) for number in range(users // 2)))
     for _ in range(10):
-        victim = await start_worker(tmp_path / "users", users, 3 * users, idle, "stay")
-        await asyncio.sleep(0.4 + 1.2 * moments.random())
-        victim.kill()
-        await victim.communicate()
-        heir = await start_worker(tmp_path / "users", users, users, idle)
-        adopted = await report(heir)
+        with start_worker(tmp_path / "users", users, 3 * users, idle, "stay"):
+            await asyncio.sleep(1.2 * moments.random())
+        heir = start_worker(tmp_path / "users", users, users, idle)
+        adopted = await asyncio.to_thread(report, heir)
         assert adopted["codes"] == 0
         there = await manager._submit(manager._population.all)
         assert sorted(info.id for info in there) == adopted["containers"]
