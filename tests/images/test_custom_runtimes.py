@@ -26,6 +26,7 @@ from pydantic_ai_sandbox.engines.docker.images import base_kind, ensure_image, i
 from pydantic_ai_sandbox.engines.docker.images.bases import choose_base
 from pydantic_ai_sandbox.engines.docker.images.naming import LABEL_BUILD
 from pydantic_ai_sandbox.runtimes import builtin
+from tests.docker.busybox import ensure_busybox_image
 from tests.images.saved import config, found_in, save
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -267,16 +268,16 @@ async def test_files_lie_and_commands_start_where_the_runtime_says(
 @pytest.fixture
 def repository(tmp_path: Path, docker_api: docker.APIClient) -> Path:
     """A bare repository: a Dockerfile at the top, another one in a folder on the branch `next`, a tag."""
-    minimal = ensure_image(docker_api, builtin("python-minimal"))
+    busybox = ensure_busybox_image(docker_api)
     work, bare = tmp_path / "work", tmp_path / "lab.git"
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
     git(tmp_path, "init", "--quiet", "--initial-branch=main", str(work))
-    write(work / "Dockerfile", f"FROM {minimal}", "COPY which /opt/which")
+    write(work / "Dockerfile", f"FROM {busybox}", "COPY which /opt/which")
     write(work / "which", "main")
     commit(work, "one")
     git(work, "tag", "-a", "-m", "x", "v1")
     git(work, "checkout", "--quiet", "-b", "next/one")
-    write(work / "deep" / "er" / "Dockerfile", f"FROM {minimal}", "COPY which /opt/which")
+    write(work / "deep" / "er" / "Dockerfile", f"FROM {busybox}", "COPY which /opt/which")
     write(work / "deep" / "er" / "which", "next")
     (work / "away").symlink_to("/etc")
     (work / "linked").mkdir()

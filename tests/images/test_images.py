@@ -28,6 +28,7 @@ from pydantic_ai_sandbox.engines.docker.images import (
 from pydantic_ai_sandbox.errors import EngineUnavailableError, ImageBuildError, RuntimeNotFoundError
 from pydantic_ai_sandbox.runtimes import BuildProgress, builtin, builtin_names
 from pydantic_ai_sandbox.spec import RuntimeConfig
+from tests.docker.busybox import ensure_busybox_image
 
 pytestmark = pytest.mark.docker
 
@@ -40,13 +41,14 @@ def folder(runtime: RuntimeConfig) -> Path:
 
 
 @pytest.fixture
-def make_runtime(tmp_path: Path, docker_api: docker.APIClient, minimal: str) -> Generator[MakeRuntime]:
-    """Makes a runtime of the given instructions on top of python-minimal; its image is gone afterwards."""
+def make_runtime(tmp_path: Path, docker_api: docker.APIClient) -> Generator[MakeRuntime]:
+    """Makes a runtime of the given instructions on top of busybox; its image is gone afterwards."""
+    busybox = ensure_busybox_image(docker_api)
 
     def make(*instructions: str, name: str = "lab-images") -> RuntimeConfig:
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
-        (directory / "Dockerfile").write_text("\n".join([f"FROM {minimal}", *instructions, ""]))
+        (directory / "Dockerfile").write_text("\n".join([f"FROM {busybox}", *instructions, ""]))
         return RuntimeConfig(name=name, dockerfile=directory)
 
     yield make

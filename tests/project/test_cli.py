@@ -16,6 +16,7 @@ import pytest
 
 from pydantic_ai_sandbox.engines.docker.images import ensure_image
 from pydantic_ai_sandbox.runtimes import builtin
+from tests.docker.busybox import ensure_busybox_image
 
 SCRIPT = Path(sys.executable).with_name("pydantic-ai-sandbox")
 
@@ -50,11 +51,11 @@ def on_a_terminal(*arguments: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, docker_api: docker.APIClient) -> Generator[Path]:
     """A runtime of one's own that says something hostile while it is built."""
-    minimal = ensure_image(docker_api, builtin("python-minimal"))
+    busybox = ensure_busybox_image(docker_api)
     directory = tmp_path / "Lab CLI"
     directory.mkdir()
     (directory / "Dockerfile").write_text(
-        f"FROM {minimal}\nRUN printf 'said\\033]0;title\\007\\n[red]plain[/red]\\n' && sleep 1\n"
+        f"FROM {busybox}\nRUN printf 'said\\033]0;title\\007\\n[red]plain[/red]\\n' && sleep 1\n"
     )
     yield directory
     for image in docker_api.images("pydantic-ai-sandbox/lab-cli"):
