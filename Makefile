@@ -21,7 +21,9 @@ PYTEST_ARGS ?=
 WORKERS ?= 4
 PACKAGES ?= ./...
 ATTACK_RUNS ?= 1
+ATTACK_WORKERS ?= 3
 BUSY ?=
+ATTACK_ARGS = --attack-runs $(ATTACK_RUNS) $(if $(BUSY),--busy)
 
 .PHONY: help
 help: ## Show this list
@@ -60,7 +62,7 @@ demo: docker ## Watch an agent repair a package in a sandbox
 .PHONY: test
 test: images ## Run all tests, the runner's (Go) too; of the attacks those that are quick
 	@$(BIN)/pytest -n $(WORKERS) -m "(not attacks or quick) and not alone" $(PYTEST_ARGS) || test $$? = 5
-	@$(BIN)/pytest -m alone $(PYTEST_ARGS) || test $$? = 5
+	@$(BIN)/pytest -m "alone and not attacks" $(PYTEST_ARGS) || test $$? = 5
 
 .PHONY: test-go
 test-go: setup ## Run the runner's tests only, with the race detector where there is a C compiler
@@ -68,7 +70,8 @@ test-go: setup ## Run the runner's tests only, with the race detector where ther
 
 .PHONY: test-attacks
 test-attacks: images ## Try every attack, ATTACK_RUNS (1) times in a row; with BUSY=1 beside four busy sandboxes
-	@$(BIN)/pytest tests/attacks --attack-runs $(ATTACK_RUNS) $(if $(BUSY),--busy) $(PYTEST_ARGS)
+	@$(BIN)/pytest tests/attacks -n $(ATTACK_WORKERS) -m "not alone" $(ATTACK_ARGS) $(PYTEST_ARGS) || test $$? = 5
+	@$(BIN)/pytest tests/attacks -m alone $(ATTACK_ARGS) $(PYTEST_ARGS) || test $$? = 5
 
 .PHONY: attack-table
 attack-table: images ## Try every attack once and write the table in SECURITY.md from how they ended

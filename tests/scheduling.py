@@ -7,7 +7,7 @@ from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissing
 __all__ = ("Scheduling",)
 
 _GROUPS = {
-    "makes images, or looks at all that there are": ("tests/images/", "tests/project/test_cli.py", "[run 1-images: "),
+    "makes images, or looks at all that there are": ("tests/images/", "tests/project/test_cli.py", "-images: "),
     "starts a daemon of its own": (
         "tests/chaos/",
         "tests/docker/test_oci_runtime.py",

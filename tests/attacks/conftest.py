@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, ResourceLimits
 from pydantic_ai_sandbox.trees import remove_tree
-from tests.attacks import table
 from tests.attacks.lab import IDLE, Lab, Plains, naive_image
-
-Outcomes = dict[str, tuple[bool, bool]]
-
-_OUTCOMES = pytest.StashKey[Outcomes]()
-_NUMBERS = pytest.StashKey[list[str]]()
+from tests.attacks.results import NUMBER, OUTCOME, Results
 
 BUSY_SANDBOXES = 4
 
@@ -34,8 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_OUTCOMES] = {}
-    config.stash[_NUMBERS] = []
+    config.pluginmanager.register(Results(config))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,35 +40,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("attempt", range(1, runs + 1), ids=lambda number: f"run {number}")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not session.config.getoption("attack_table", False):
-        return
-    missing = table.write(session.config.stash[_OUTCOMES])
-    if missing:
-        session.config.stash[_NUMBERS].append(f"the table is left as it was: {', '.join(missing)} did not end")
-
-
-def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    numbers, outcomes = config.stash[_NUMBERS], config.stash[_OUTCOMES]
-    if outcomes:
-        there, here = (sum(won) for won in zip(*outcomes.values(), strict=True))
-        numbers.append(f"{len(outcomes)} attacks: {there} succeed on the naive side, {here} here")
-    if numbers:
-        terminalreporter.section("attacks")
-        for line in numbers:
-            terminalreporter.write_line(line)
-
-
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Takes lines with measured numbers, which are shown at the end of the run."""
-    return request.config.stash[_NUMBERS].append
+    return partial(record_property, NUMBER)
 
 
 @pytest.fixture
-def outcomes(request: pytest.FixtureRequest) -> Outcomes:
-    """Where tests put how attacks ended: on the naive side, on ours."""
-    return request.config.stash[_OUTCOMES]
+def ended(record_property: Callable[[str, object], None]) -> Callable[[str, bool, bool], None]:
+    """Takes an attack's name, and whether it succeeded on the naive side and here."""
+    return lambda attack, naive, ours: record_property(OUTCOME, (attack, naive, ours))
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +75,12 @@ async def shared_sandbox(engine: DockerEngine) -> AsyncGenerator[DockerSandbox]:
 @pytest.fixture(scope="module")
 async def busy_sandboxes(request: pytest.FixtureRequest) -> AsyncGenerator[None]:
     """With `--busy`, sandboxes that work for their living while others are attacked."""
-    count = BUSY_SANDBOXES if request.config.getoption("busy", False) else 0
+    wanted = BUSY_SANDBOXES if request.config.getoption("busy", False) else 0
+    # Workers of pytest-xdist share that work.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     async with AsyncExitStack() as stack:
-        for _ in range(count):
+        for _ in range(number, wanted, workers):
             limits = ResourceLimits(cpus=0.3)
             sandbox = await stack.enter_async_context(DockerSandbox(idle_timeout=IDLE, limits=limits))
             await sandbox.start_job(_BUSINESS, shell=True)
@@ -113,8 +93,9 @@ async def lab(
 ) -> AsyncGenerator[Lab]:
     """The place of one attack."""
     # Docker and other users walk through it.
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if Path(tempfile.gettempdir()) in folder.parents:
+            folder.chmod(0o755)
     all_plains.refresh()
     before = len(all_plains)
     async with AsyncExitStack() as stack:

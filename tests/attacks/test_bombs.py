@@ -16,7 +16,7 @@ from pydantic_ai.workspaces import WorkspaceTimeoutError, WorkspaceUnavailableEr
 from pydantic_ai_sandbox import ResourceLimits, Sandbox, SandboxError
 from tests.attacks.lab import Lab
 
-pytestmark = [pytest.mark.docker, pytest.mark.attacks, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.attacks, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 MIB = 1024 * 1024
 
