@@ -5,6 +5,9 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
+# What the hundreds of processes that the tests start import is compiled once, not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
