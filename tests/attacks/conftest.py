@@ -69,6 +69,8 @@ def all_plains(engine: DockerEngine) -> Generator[Plains]:
 async def shared_sandbox(engine: DockerEngine) -> AsyncGenerator[DockerSandbox]:
     """For attacks that do not harm it, or should not."""
     async with DockerSandbox(engine=engine, idle_timeout=IDLE) as sandbox:
+        # Some attacks look at its container from outside, and any may be the first here.
+        await sandbox.run(["true"])
         yield sandbox
 
 
