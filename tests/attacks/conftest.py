@@ -69,8 +69,6 @@ def all_plains(engine: DockerEngine) -> Generator[Plains]:
 async def shared_sandbox(engine: DockerEngine) -> AsyncGenerator[DockerSandbox]:
     """For attacks that do not harm it, or should not."""
     async with DockerSandbox(engine=engine, idle_timeout=IDLE) as sandbox:
-        # Some attacks look at its container from outside, and any may be the first here.
-        await sandbox.run(["true"])
         yield sandbox
 
 
@@ -99,6 +97,8 @@ async def lab(
         if Path(tempfile.gettempdir()) in folder.parents:
             folder.chmod(0o755)
     all_plains.refresh()
+    # So it is there also for who only looks at its container, and never idle for long.
+    await shared_sandbox.run(["true"])
     before = len(all_plains)
     async with AsyncExitStack() as stack:
         yield Lab(tmp_path, all_plains, shared_sandbox, stack)

@@ -79,6 +79,13 @@ class Plain:
         """Command lines of what runs in it."""
         return [" ".join(line[7:]) for line in self.container.top()["Processes"]]
 
+    def shows(self, holds: Callable[[list[str]], bool]) -> bool:
+        """Whether that holds of its processes, or will: on a busy machine none begins or ends at once."""
+        give_up = time.monotonic() + 20
+        while not (held := holds(self.processes())) and time.monotonic() < give_up:
+            time.sleep(0.05)
+        return held
+
 
 class Plains:
     """Makes containers that nothing hardened."""

@@ -170,8 +170,9 @@ family.pair("copies its own files over another's", against="`cp -r`", naive=_for
 def _job_naive(lab: Lab) -> bool:
     plain = lab.another_plain()
     plain.start(["sleep", "77"])
+    assert plain.shows(lambda processes: "sleep 77" in processes)
     plain.sh("kill -9 -1")
-    return "sleep 77" not in plain.processes()
+    return plain.shows(lambda processes: "sleep 77" not in processes)
 
 
 async def _job_ours(lab: Lab) -> bool:
