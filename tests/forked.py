@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 from multiprocessing.reduction import DupFd
 from typing import Any, Self
@@ -61,6 +60,5 @@ class Forked:
 
 def _run(program: str, arguments: tuple[str, ...], printed: Any) -> None:
     os.dup2(printed.detach(), sys.stdout.fileno())
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[1:] = arguments
     exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})  # noqa: S102 — the tests' own text

@@ -94,7 +94,7 @@ def _processes() -> Iterable[str]:
 
 
 def _kept_by_multiprocessing(process: Path, command: str) -> bool:
-    """Whether it is there until its parent exits; what a server of forks has forked looks like it, but is nobody's here."""
+    """Whether it is there until its parent exits. What a server of forks has forked looks like one, but is no child of ours."""
     if "multiprocessing.resource_tracker" in command:
         return True
     try:

@@ -94,7 +94,7 @@ async def lab(
     """The place of one attack."""
     # Docker and other users walk through it.
     for folder in (tmp_path, *tmp_path.parents):
-        if Path(tempfile.gettempdir()) in folder.parents:
+        if Path(tempfile.gettempdir()).resolve() in folder.parents:
             folder.chmod(0o755)
     all_plains.refresh()
     # So it is there also for who only looks at its container, and never idle for long.
