@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +22,8 @@ from ..base import Connection, ContainerInfo, Progress, UnknownContainerError
 from .client import Daemon, connect_daemon, daemon_socket
 from .containers import inspected_info, is_left_over, list_containers, listed_info
 from .control_socket import NotReachableError, NotYetError, connect_control_socket
-from .errors import docker_errors, is_conflict, unless_gone
+from .ending import kill_container, remove_container
+from .errors import docker_errors, is_conflict
 from .exec_stream import Demultiplexer, open_exec_stream
 from .freezing import freeze, thaw
 from .hardening import OWNER_LABEL, SOCKET_DIRECTORY, RunnerVolume, container_config
@@ -237,11 +238,11 @@ class DockerEngine:
 
     def stop(self, id: str) -> None:
         with docker_errors("stop a container"):
-            unless_gone(lambda: self.api().kill(id))
+            kill_container(self.api(), id)
 
     def remove(self, id: str) -> None:
         with docker_errors("remove a container"):
-            unless_gone(lambda: self.api().remove_container(id, v=True, force=True))
+            remove_container(self.api(), id)
 
     def pause(self, id: str) -> None:
         with docker_errors("pause a container"):
@@ -349,7 +350,7 @@ def _owned(api: Daemon, labels: Mapping[str, str]) -> list[dict[str, Any]]:
 def _tidy(api: Daemon, labels: Mapping[str, str]) -> int:
     left_over = [container["Id"] for container in _owned(api, labels) if is_left_over(container)]
     for id in left_over:
-        unless_gone(partial(api.remove_container, id, v=True, force=True))
+        remove_container(api, id)
     return len(left_over)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import docker.errors
@@ -12,7 +12,7 @@ import urllib3.exceptions
 from ...errors import EngineError, EngineUnavailableError, SandboxError
 from ..base import UnknownContainerError
 
-__all__ = ("docker_errors", "is_conflict", "unless_gone")
+__all__ = ("docker_errors", "is_conflict")
 
 _REMEDY = "start it (`systemctl start docker`), check that you may use its socket, or point DOCKER_HOST at another"
 
@@ -51,18 +51,6 @@ def is_conflict(error: BaseException) -> bool:
     return (
         isinstance(error, docker.errors.APIError) and error.response is not None and error.response.status_code == 409
     )
-
-
-def unless_gone(call: Callable[[], object]) -> None:
-    """End or remove a container that may have ended or be going already."""
-    try:
-        call()
-    except docker.errors.NotFound:
-        pass
-    except docker.errors.APIError as error:
-        # Not running any more, or being removed already.
-        if not is_conflict(error):
-            raise
 
 
 def _reason(error: docker.errors.APIError) -> str:

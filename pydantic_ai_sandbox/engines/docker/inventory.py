@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import docker
 import docker.errors
 
 from .containers import list_containers, listed_name
-from .errors import docker_errors, is_conflict, unless_gone
+from .ending import remove_container
+from .errors import docker_errors, is_conflict
 from .hardening import LABEL
 from .images import BaseKind
 from .images.bases import kind_in
@@ -87,7 +87,7 @@ def remove_everything(api: docker.APIClient) -> Generator[str]:
     with docker_errors("remove what is ours"):
         for container in list_containers(api):
             yield f"container {listed_name(container)}"
-            _remove_container(api, container["Id"])
+            _remove_completely(api, container["Id"])
         for volume in cast("list[dict[str, Any]]", api.volumes(filters=managed)["Volumes"] or []):
             yield f"volume {volume['Name']}"
             with suppress(docker.errors.NotFound):
@@ -99,8 +99,8 @@ def remove_everything(api: docker.APIClient) -> Generator[str]:
                     _remove_image(api, tag)
 
 
-def _remove_container(api: docker.APIClient, id: str) -> None:
-    unless_gone(partial(api.remove_container, id, v=True, force=True))
+def _remove_completely(api: docker.APIClient, id: str) -> None:
+    remove_container(api, id)
     # Someone else may be removing it, and what it uses cannot be removed before it is gone.
     with suppress(docker.errors.NotFound):
         api.wait(id, condition="removed")

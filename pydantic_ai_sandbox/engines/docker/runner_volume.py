@@ -10,6 +10,7 @@ import docker.errors
 
 from ...runtimes import runner_binary, runner_version
 from .client import Daemon
+from .ending import remove_container
 from .errors import is_conflict
 from .hardening import LABEL, RunnerVolume
 
@@ -53,7 +54,7 @@ def fill_runner_volume(api: Daemon, name: str, image: str, architecture: str) ->
         if not _is_filled(api, container):
             api.put_archive(container, _MOUNT, _archive(architecture))
     finally:
-        _remove(api, container)
+        remove_container(api, container)
 
 
 def _lock(api: Daemon, filler: str, volume: str, image: str) -> str:
@@ -67,19 +68,8 @@ def _lock(api: Daemon, filler: str, volume: str, image: str) -> str:
                 raise
         if time.monotonic() > begun + _FILL_DEADLINE:
             # Its maker must have died.
-            _remove(api, filler)
+            remove_container(api, filler)
         time.sleep(0.05)
-
-
-def _remove(api: Daemon, container: str) -> None:
-    """Remove a container that others may be removing."""
-    try:
-        api.remove_container(container, force=True)
-    except docker.errors.NotFound:
-        pass
-    except docker.errors.APIError as error:
-        if not is_conflict(error):
-            raise
 
 
 def _is_filled(api: Daemon, container: str) -> bool:
