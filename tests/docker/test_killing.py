@@ -7,8 +7,9 @@ import contextlib
 import json
 import math
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from pydantic_ai.workspaces import WorkspaceOutputLimitError, WorkspaceTimeoutEr
 from pydantic_ai_sandbox import DockerSandbox, ResourceExhaustedError, ResourceLimits
 
 pytestmark = pytest.mark.docker
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
 
 MARK = "shape-4711"
 """In the command line of everything that belongs to the tree that must be gone."""
@@ -150,6 +153,65 @@ async def test_running_out_of_processes_is_told_with_the_limit(make_sandbox: Cal
             await sandbox.start_job(["sleep", "4711.1"])
     assert await sandbox.kill_all() > 10
     assert (await sandbox.run(["echo", "alive"])).stdout == "alive\n"
+
+
+@contextlib.contextmanager
+def unkillable(sandbox: DockerSandbox, count: int) -> Generator[None]:
+    """Once its processes are that many, those which the runner started stand still in a way that only ends with this."""
+    assert sandbox.ref is not None
+    folder = FREEZER / "docker" / sandbox.ref.id
+    give_up = time.monotonic() + 30
+    while len(host_processes(sandbox)) < count:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    runner, *others = (folder / "cgroup.procs").read_text().split()
+    assert Path("/proc", runner, "comm").read_text() == "runner\n"
+    place = folder / "unkillable"
+    place.mkdir()
+    try:
+        for process in others:
+            with contextlib.suppress(ProcessLookupError):
+                (place / "cgroup.procs").write_text(process)
+        (place / "freezer.state").write_text("FROZEN")
+        yield
+    finally:
+        (place / "freezer.state").write_text("THAWED")
+        while (place / "cgroup.procs").read_text():
+            time.sleep(0.01)
+        place.rmdir()
+
+
+@pytest.mark.skipif(not FREEZER.is_dir(), reason="by cgroup v2 what is frozen can be killed")
+async def test_whoever_comes_while_what_was_stopped_still_dies_waits_for_that(
+    make_sandbox: Callable[..., DockerSandbox],
+) -> None:
+    # As where a disk or another container's processes keep them in the kernel.
+    sandbox = make_sandbox(limits=ResourceLimits(pids=48))
+    await sandbox.run(["true"])
+    bomb = "import os, time\nwhile True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)"
+    stopped = asyncio.create_task(sandbox.execute(["python3", "-c", bomb], timeout=2))
+    begun = asyncio.Event()
+
+    def hold() -> None:
+        with unkillable(sandbox, 24):
+            stopped.get_loop().call_soon_threadsafe(begun.set)
+            release.wait(60)
+
+    release = threading.Event()
+    holding = asyncio.create_task(asyncio.to_thread(hold))
+    try:
+        assert (await stopped).cause == "timeout"
+        assert begun.is_set()
+        coming = asyncio.create_task(sandbox.run("true & true & wait; echo done", shell=True))
+        starting = asyncio.create_task(sandbox.start_job(["echo", "job"]))
+        await asyncio.sleep(1)
+        assert not coming.done()
+        assert not starting.done()
+    finally:
+        release.set()
+        await holding
+    assert (await coming).stdout == "done\n"
+    assert (await (await starting).wait(20)).exit_code == 0
 
 
 async def test_too_much_output_is_an_error_that_keeps_the_beginning_and_never_a_shortened_success(

@@ -11,7 +11,6 @@ import (
 
 	"runner/internal/cgroup"
 	"runner/internal/fault"
-	"runner/internal/gate"
 	"runner/internal/launch"
 	"runner/internal/mux"
 	"runner/internal/pipe"
@@ -67,13 +66,13 @@ func Exec(l *launch.Launcher, devNull int, s *mux.Stream) {
 	}
 	load := l.Quota.Enter()
 	defer load.Leave()
-	if !l.Gate.Enter(gate.Start, s.Done()) {
+	if !l.Enter(s.Done()) {
 		s.Fail(mux.ErrCancelled, "")
 		return
 	}
 	e := &execution{launcher: l, stream: s, load: load, began: time.Now(), before: l.Cgroup.Pressure()}
 	refusal, err := e.begin(c, &r, devNull)
-	l.Gate.Leave(gate.Start)
+	l.Leave()
 	switch {
 	case err != nil:
 		s.Fail(err, "")

@@ -13,7 +13,6 @@ import (
 	"runner/internal/cgroup"
 	"runner/internal/command"
 	"runner/internal/fault"
-	"runner/internal/gate"
 	"runner/internal/launch"
 	"runner/internal/mux"
 	"runner/internal/pipe"
@@ -102,11 +101,11 @@ func (t *Table) start(r *launch.Request, keep int, cancelled <-chan struct{}) (*
 		return nil, err
 	}
 	load := t.launcher.Quota.Enter()
-	if !t.launcher.Gate.Enter(gate.Start, cancelled) {
+	if !t.launcher.Enter(cancelled) {
 		load.Leave()
 		return nil, mux.ErrCancelled
 	}
-	defer t.launcher.Gate.Leave(gate.Start)
+	defer t.launcher.Leave()
 	if !t.admit() {
 		load.Leave()
 		return nil, fault.New("EAGAIN", "too many jobs are running")

@@ -102,6 +102,15 @@ func overlay(base []string, env wire.Env) ([]string, error) {
 	return out, nil
 }
 
+// Enter waits until something may be started, or returns false when cancelled comes first. Leave must follow.
+func (l *Launcher) Enter(cancelled <-chan struct{}) bool {
+	l.Table.Settle(cancelled)
+	return l.Gate.Enter(gate.Start, cancelled)
+}
+
+// Leave is the other half of Enter.
+func (l *Launcher) Leave() { l.Gate.Leave(gate.Start) }
+
 // Start runs a command on three descriptors. Exactly one of the results is not nil.
 func (l *Launcher) Start(c *Command, files [3]int) (*process.Process, *Refusal, error) {
 	path, err := process.LookPath(c.argv[0], c.env, c.dir)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -17,6 +18,8 @@ const (
 	freezing = time.Second
 	// persistence bounds the killing in the background.
 	persistence = time.Minute
+	// consideration is how much of that time others wait before they start something.
+	consideration = 20 * time.Second
 )
 
 // StopSession ends every process of the session: SIGTERM, then SIGSTOP until no new one appears, then SIGKILL until
@@ -37,7 +40,7 @@ func (t *Table) StopSession(session int, g *gate.Gate) {
 		s.close()
 		return
 	}
-	h.finish()
+	h.finish(t)
 }
 
 // KillAll ends every process but this one and those that spare names, reaps them, and returns how many it killed. As
@@ -49,7 +52,7 @@ func (t *Table) KillAll(spare func(pid, parent int) bool) (int, error) {
 	}
 	defer t.collect()
 	h := &hunt{scanner: s, belongs: everyone(spare), seen: make(map[int]bool), deadline: time.Now().Add(budget)}
-	h.finish()
+	h.finish(t)
 	return len(h.seen), nil
 }
 
@@ -150,16 +153,58 @@ func (h *hunt) terminate(g *gate.Gate) bool {
 }
 
 // finish freezes and kills. What is left when the budget is used up is pursued in the background.
-func (h *hunt) finish() {
+func (h *hunt) finish(t *Table) {
 	if h.kill() {
 		h.close()
 		return
 	}
 	h.deadline = time.Now().Add(persistence)
+	over := make(chan struct{})
+	t.announce(over)
 	go func() {
+		defer close(over)
 		h.kill()
 		h.close()
+		t.collect()
 	}()
+}
+
+// announce notes a pursuit in the background.
+func (t *Table) announce(over <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pursuits = append(slices.DeleteFunc(t.pursuits, pursuit.isOver), pursuit{over, time.Now()})
+}
+
+// Settle waits for those who are pursued in the background, since they count against the pids limit until they have
+// ended. It goes on without that when cancelled is closed, or when it takes too long: a dead disk may hold them for ever.
+func (t *Table) Settle(cancelled <-chan struct{}) {
+	t.mu.Lock()
+	pursuits := slices.Clone(t.pursuits)
+	t.mu.Unlock()
+	for _, p := range pursuits {
+		select {
+		case <-p.over:
+		case <-time.After(time.Until(p.began.Add(consideration))):
+		case <-cancelled:
+			return
+		}
+	}
+}
+
+// pursuit is a killing in the background.
+type pursuit struct {
+	over  <-chan struct{}
+	began time.Time
+}
+
+func (p pursuit) isOver() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
 }
 
 func (h *hunt) kill() bool {

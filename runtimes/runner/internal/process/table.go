@@ -46,6 +46,7 @@ func (p *Process) Ended() time.Time { return p.ended }
 type Table struct {
 	mu       sync.Mutex
 	children map[int]*Process
+	pursuits []pursuit
 	kick     chan os.Signal
 }
 
