@@ -17,20 +17,28 @@ from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from pydantic_ai_sandbox import DockerEngine, DockerSandbox, EngineError, EngineUnavailableError, ResourceLimits
+from pydantic_ai_sandbox.engines.docker.containers import list_containers
+from tests.docker.noting import NotingEngine
 
-pytestmark = [pytest.mark.docker, pytest.mark.alone]
+pytestmark = pytest.mark.docker
 
 
-def containers(api: Any) -> set[str]:
-    return {found["Id"] for found in api.containers(all=True, filters={"label": "pydantic-ai-sandbox.managed"})}
+@pytest.fixture(scope="session")
+def engine() -> NotingEngine:
+    return NotingEngine()
+
+
+def is_there(api: Any, id: str) -> bool:
+    return id in {found["Id"] for found in list_containers(api)}
 
 
 async def test_building_a_sandbox_does_no_io(monkeypatch: pytest.MonkeyPatch) -> None:
     def audit(event: str, arguments: tuple[object, ...]) -> None:
-        if recording and event.split(".", maxsplit=1)[0] in ("open", "os", "socket", "subprocess", "glob", "shutil"):
+        ours = recording and threading.get_ident() == thread
+        if ours and event.split(".", maxsplit=1)[0] in ("open", "os", "socket", "subprocess", "glob", "shutil"):
             seen.append((event, arguments))
 
-    recording = False
+    recording, thread = False, threading.get_ident()
     seen: list[tuple[str, tuple[object, ...]]] = []
     sys.addaudithook(audit)
     recording = True
@@ -41,20 +49,20 @@ async def test_building_a_sandbox_does_no_io(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_fifty_tasks_that_come_first_make_one_container(
-    make_sandbox: Callable[..., DockerSandbox], docker_api: Any
+    make_sandbox: Callable[..., DockerSandbox], engine: NotingEngine
 ) -> None:
-    before = containers(docker_api)
+    before = engine.containers()
     sandbox = make_sandbox()
     results = await asyncio.gather(*(sandbox.run(["sh", "-c", f"echo {n}"]) for n in range(50)))
     assert [int(result.stdout) for result in results] == list(range(50))
     assert sandbox.ref is not None
-    assert containers(docker_api) - before == {sandbox.ref.id}
+    assert engine.containers() - before == {sandbox.ref.id}
 
 
 def test_several_threads_with_loops_of_their_own_share_one_container(
-    make_sandbox: Callable[..., DockerSandbox], docker_api: Any
+    make_sandbox: Callable[..., DockerSandbox], engine: NotingEngine
 ) -> None:
-    before = containers(docker_api)
+    before = engine.containers()
     sandbox = make_sandbox()
     answers: list[str] = []
 
@@ -70,13 +78,13 @@ def test_several_threads_with_loops_of_their_own_share_one_container(
     for thread in threads:
         thread.join()
     assert sorted(answers) == sorted(str(number) for number in range(4) for _ in range(5))
-    assert len(containers(docker_api) - before) == 1
+    assert len(engine.containers() - before) == 1
 
 
 async def test_a_cancelled_first_caller_leaves_a_container_that_is_known_and_removed(
-    make_sandbox: Callable[..., DockerSandbox], docker_api: Any
+    make_sandbox: Callable[..., DockerSandbox], engine: NotingEngine
 ) -> None:
-    before = containers(docker_api)
+    before = engine.containers()
     sandbox = make_sandbox()
     for delay in (0.0, 0.01, 0.03):
         task = asyncio.create_task(sandbox.run(["true"]))
@@ -86,9 +94,9 @@ async def test_a_cancelled_first_caller_leaves_a_container_that_is_known_and_rem
             await task
     assert (await sandbox.run(["echo", "one"])).stdout == "one\n"
     assert sandbox.ref is not None
-    assert containers(docker_api) - before == {sandbox.ref.id}
+    assert engine.containers() - before == {sandbox.ref.id}
     await sandbox.aclose()
-    assert containers(docker_api) == before
+    assert engine.containers() == before
 
 
 ATTACH = """
@@ -122,13 +130,13 @@ async def test_another_process_attaches_by_ref_and_reaches_a_job_started_before(
 
 @pytest.mark.parametrize("id", ["0" * 64, "no-such-thing", "../../etc", "", "x" * 5000])
 async def test_a_ref_that_names_nothing_of_ours_is_unavailable(
-    make_sandbox: Callable[..., DockerSandbox], engine: DockerEngine, docker_api: Any, id: str
+    make_sandbox: Callable[..., DockerSandbox], engine: NotingEngine, id: str
 ) -> None:
-    before = containers(docker_api)
+    before = engine.containers()
     sandbox = make_sandbox(ref=WorkspaceRef(provider=engine.provider, id=id))
     with pytest.raises(WorkspaceUnavailableError):
         await sandbox.working_dir()
-    assert containers(docker_api) == before
+    assert engine.containers() == before
 
 
 async def test_a_container_that_is_not_ours_is_never_entered(
@@ -167,7 +175,7 @@ async def test_an_idle_sandbox_ends_itself_and_says_so(
     await sandbox.run(["true"])
     assert sandbox.ref is not None
     start = time.monotonic()
-    while sandbox.ref.id in containers(docker_api) and time.monotonic() - start < 60:
+    while is_there(docker_api, sandbox.ref.id) and time.monotonic() - start < 60:
         await asyncio.sleep(0.1)
     assert 1 < time.monotonic() - start < 60
     with pytest.raises(WorkspaceUnavailableError, match="idle timeout of 2 s"):
@@ -175,10 +183,10 @@ async def test_an_idle_sandbox_ends_itself_and_says_so(
 
 
 async def test_a_running_command_or_job_is_use(make_sandbox: Callable[..., DockerSandbox]) -> None:
-    sandbox = make_sandbox(idle_timeout=1)
-    assert (await sandbox.run("sleep 3; echo done", shell=True)).stdout == "done\n"
-    job = await sandbox.start_job("sleep 3; echo done", shell=True)
-    await asyncio.sleep(2.5)
+    sandbox = make_sandbox(idle_timeout=3)
+    assert (await sandbox.run("sleep 7; echo done", shell=True)).stdout == "done\n"
+    job = await sandbox.start_job("sleep 7; echo done", shell=True)
+    await asyncio.sleep(6)
     assert (await job.wait(20)).exit_code == 0
     assert (await job.output()).data == b"done\n"
 
@@ -224,7 +232,7 @@ async def test_after_stop_a_sandbox_is_unavailable_and_gone(sandbox: DockerSandb
     await sandbox.run(["true"])
     assert sandbox.ref is not None
     sandbox.stop()
-    assert sandbox.ref.id not in containers(docker_api)
+    assert not is_there(docker_api, sandbox.ref.id)
     with pytest.raises(WorkspaceUnavailableError, match="was stopped"):
         await sandbox.run(["true"])
     sandbox.stop()
@@ -302,12 +310,12 @@ async def test_a_killed_backend_leaves_nothing_behind(docker_api: Any) -> None:
     out, _ = await process.communicate()
     assert process.returncode == -9
     container = out.decode().strip()
-    assert container in containers(docker_api)
+    assert is_there(docker_api, container)
     give_up = time.monotonic() + 20
     # Its command died with its connection, so it became idle.
-    while container in containers(docker_api) and time.monotonic() < give_up:
+    while is_there(docker_api, container) and time.monotonic() < give_up:
         await asyncio.sleep(0.1)
-    assert container not in containers(docker_api)
+    assert not is_there(docker_api, container)
 
 
 def test_a_script_that_forgets_to_close_ends_without_noise() -> None:
