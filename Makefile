@@ -12,7 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 
-# Into the environment that a rule makes; a tenth of pip's time, which unpacks the Go toolchain twice.
+# Into the environment that a rule makes, in a tenth of pip's time. It knows nothing of pip's settings: UV_DEFAULT_INDEX
+# names another index than the usual.
 UV = $(BIN)/uv pip install --quiet --python $(@D)/bin/python
 
 RUNNER := runtimes/runner

@@ -84,7 +84,7 @@ async def test_a_worker_that_is_killed_at_any_moment_leaves_no_duplicate_no_hole
     others = asyncio.gather(*(survivor(number) for number in range(users // 2)))
     for _ in range(10):
         with start_worker(tmp_path / "users", users, 3 * users, idle, "stay"):
-            await asyncio.sleep(1.2 * moments.random())
+            await asyncio.sleep(0.6 * moments.random())
         heir = start_worker(tmp_path / "users", users, users, idle)
         adopted = await asyncio.to_thread(report, heir)
         assert adopted["codes"] == 0
