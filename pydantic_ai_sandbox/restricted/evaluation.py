@@ -24,6 +24,7 @@ from functools import partial
 from pydantic_monty import Monty, MontyCrashedError, MontyError, MontyRuntimeError, MontySession, MontySyntaxError
 
 from ..errors import ResourceExhaustedError, SandboxError
+from .leaving import Leave
 from .printing import Printed, cut
 from .splitting import split
 
@@ -94,7 +95,7 @@ async def evaluate(
     """Run code in a new restricted interpreter and return what it printed and the value of its last expression.
 
     At most 8 evaluations run at a time in one process (fewer on fewer processors); others wait, which does not count
-    towards their time. One that is cancelled while it runs goes on, unseen, until it ends or its time is up.
+    towards their time. The process of one that is cancelled is killed.
 
     Args:
         code: Statements in Monty's subset of Python, at most 20,000 characters.
@@ -115,8 +116,13 @@ async def evaluate(
     if len(code) > _LONGEST_CODE:
         raise ValueError(f"the code has {len(code):,} characters, {_LONGEST_CODE:,} are allowed")
     code.encode()  # a UnicodeEncodeError says where it is wrong, and is a ValueError
-    job = partial(_evaluate, code, dict(inputs or {}), limits)
-    return await asyncio.get_running_loop().run_in_executor(_threads.ready(), job)
+    leave = Leave()
+    job = partial(_evaluate, code, dict(inputs or {}), limits, leave)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_threads.ready(), job)
+    except asyncio.CancelledError:
+        leave.take()
+        raise
 
 
 class _Threads:
@@ -140,9 +146,9 @@ class _Threads:
 _threads = _Threads()
 
 
-def _evaluate(code: str, inputs: dict[str, object], limits: Limits) -> Evaluation:
+def _evaluate(code: str, inputs: dict[str, object], limits: Limits, leave: Leave) -> Evaluation:
     printed = Printed(limits.max_output)
-    with _interpreter(limits) as session:
+    with _interpreter(limits, leave) as session:
         program = _program(session, code.replace("\r\n", "\n"), limits)
         try:
             value = session.feed_run(program.text, inputs=inputs, print_callback=printed)
@@ -155,7 +161,7 @@ def _evaluate(code: str, inputs: dict[str, object], limits: Limits) -> Evaluatio
 
 
 @contextmanager
-def _interpreter(limits: Limits) -> Generator[MontySession]:
+def _interpreter(limits: Limits, leave: Leave) -> Generator[MontySession]:
     """A process of its own; what ended it before its time becomes the errors that `evaluate` documents."""
     try:
         with (
@@ -169,6 +175,7 @@ def _interpreter(limits: Limits) -> Generator[MontySession]:
                 limits={"max_feed_duration_secs": limits.timeout, "max_memory": limits.memory},
                 os_policy={"sleep": "zero"},  # nobody gains by waiting here, and it would not count as running
             ) as session,
+            leave.possible(session.worker_pid),
         ):
             yield session
     except MontyError as error:

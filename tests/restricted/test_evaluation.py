@@ -297,13 +297,33 @@ async def test_waiting_for_others_does_not_count() -> None:
     assert getattr(results[-1], "value", None) == "2"
 
 
-async def test_a_cancelled_evaluation_is_left_at_once() -> None:
-    task = asyncio.create_task(evaluate("while True: pass", timeout=60))
-    await asyncio.sleep(0.2)
-    task.cancel()
+def interpreters() -> list[Path]:
+    """The interpreters' processes that are there, those that ended but were not waited for too."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [Path("/proc", pid) for found in children for pid in found.read_text().split() if is_interpreter(pid)]
+
+
+def is_interpreter(pid: str) -> bool:
+    try:
+        return "monty" in Path("/proc", pid, "comm").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.2])
+async def test_a_cancelled_evaluation_is_left_at_once_and_its_process_killed(delay: float) -> None:
+    tasks = [asyncio.create_task(evaluate("while True: pass", timeout=60)) for _ in range(3)]
+    await asyncio.sleep(delay)
+    if delay == 0.2:
+        assert interpreters()
     started = time.perf_counter()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    while interpreters():
+        assert time.perf_counter() - started < 20, "an interpreter goes on"
+        await asyncio.sleep(0.01)
     assert time.perf_counter() - started < 20
     assert (await evaluate("1")).value == "1"
 
