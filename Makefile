@@ -104,13 +104,14 @@ fuzz: setup ## Fuzz the runner's parsers, FUZZTIME (20s) for each target
 	done
 
 .PHONY: lint
-lint: setup ## Check style and the direction of imports
+lint: setup ## Check style, the direction of imports, and that all tests can be found
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports --no-logo
 	@unformatted=$$($$($(GO) env GOROOT)/bin/gofmt -l $(RUNNER)); \
 		test -z "$$unformatted" || { echo "not formatted by gofmt: $$unformatted"; exit 1; }
 	@cd $(RUNNER) && $(GO) vet ./...
+	@found=$$($(BIN)/pytest --collect-only -qq 2>&1) || { echo "$$found"; exit 1; }
 
 .PHONY: typecheck
 typecheck: setup ## Check types, strictly
