@@ -102,7 +102,8 @@ async def lab(
     before = len(all_plains)
     async with AsyncExitStack() as stack:
         yield Lab(tmp_path, all_plains, shared_sandbox, stack)
-    all_plains.remove(before)
+        # First, since an image that a container uses stays without a name.
+        all_plains.remove(before)
     # What pytest would delete by itself may be what no ordinary deleting can cope with.
     for path in tmp_path.iterdir():
         remove_tree(tmp_path, path.name)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -203,9 +203,21 @@ class Lab:
         return tag
 
     def _remove_image(self, name: str) -> None:
-        # Both sides may have made it, and the other's may have taken the name, or be based on this one.
-        with suppress(docker.errors.APIError):
-            self.plains.client.images.remove(name, force=True)
+        give_up = time.monotonic() + 10
+        while time.monotonic() < give_up:
+            try:
+                self.plains.client.images.remove(name, force=True)
+            except docker.errors.ImageNotFound:
+                # Both sides may have made it, and the other's may have taken the name.
+                return
+            except docker.errors.APIError as error:
+                if "container" not in str(error.explanation):
+                    # Another that was left is based on it.
+                    return
+                # One that is just going away uses it.
+                time.sleep(0.05)
+            else:
+                return
 
     def later(self, undo: Callable[[], object]) -> None:
         """Do something at the end of the attack."""
