@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pydantic_ai_sandbox.sessions.storage import Storage
-from tests.sessions.storage.keeping import MAKERS, loops, mounts, needs_loopback, reboot
+from tests.sessions.storage.keeping import MAKERS, loops, mounts, needs_loopback, programs, reboot
 
 
 @pytest.fixture
@@ -17,11 +17,14 @@ def root(tmp_path: Path) -> Generator[Path]:
     root = tmp_path / "root"
     root.mkdir(mode=0o711)
     yield root
+    give_up = time.monotonic() + 30
+    # What a killed worker had started may be about to mount something.
+    while programs(root) and time.monotonic() < give_up:
+        time.sleep(0.01)
     reboot(root)
     assert mounts(root) == []
     if os.geteuid() == 0:
         # The kernel lets go of a device when its last user has, which may be a process that is just ending.
-        give_up = time.monotonic() + 30
         while loops(root) and time.monotonic() < give_up:
             time.sleep(0.05)
         assert loops(root) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def reboot(root: Path) -> None:
     """Take every mount below a root away, as a restart of the machine does."""
     for path in reversed(mounts(root)):
         subprocess.run(["umount", "--lazy", str(path)], check=True, capture_output=True)
+
+
+def programs(root: Path) -> list[str]:
+    """Command lines of the programs that were started for something below a root and have not ended."""
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(root) in command:
+                found.append(command)
+    return found
 
 
 def write(path: Path, **files: str) -> None:
