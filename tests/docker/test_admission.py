@@ -24,7 +24,8 @@ async def test_a_request_waits_for_room_and_is_told_its_place(managers: Callable
     await manager.get_or_create("alice")
     heard: list[Waiting] = []
     waiting = [asyncio.create_task(manager.get_or_create(user, on_wait=heard.append)) for user in ("bob", "carol")]
-    while [event.position for event in heard if event.user_id == "carol"] != [2]:
+    # Whoever asks later may be told first, and one that finds room when it looks is told nothing.
+    while len(heard) < 2:
         await asyncio.sleep(0.05)
     assert not any(task.done() for task in waiting)
     await manager.stop("alice")
