@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import docker.errors
@@ -35,19 +35,25 @@ class Failing:
         return self._call(*what, **how)
 
 
-async def started(sandbox: DockerSandbox) -> str:
-    """Start a sandbox; returns its container's id."""
+@pytest.fixture
+def engine() -> Generator[DockerEngine]:
+    """One whose calls of the daemon are nobody else's."""
+    engine = DockerEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+async def id(sandbox: DockerSandbox) -> str:
+    """Of a sandbox's container, which runs."""
     await sandbox.run(["true"])
     assert sandbox.ref is not None
     return sandbox.ref.id
 
 
 async def test_what_the_daemon_cannot_kill_yet_is_removed_a_little_later(
-    make_sandbox: Callable[..., DockerSandbox], docker_api: Any, monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, sandbox: DockerSandbox, id: str, docker_api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = DockerEngine()
-    sandbox = make_sandbox(engine=engine)
-    id = await started(sandbox)
     failing = Failing(engine.api().remove_container, 3)
     monkeypatch.setattr(engine.api(), "remove_container", failing)
     await sandbox.destroy()
@@ -56,11 +62,8 @@ async def test_what_the_daemon_cannot_kill_yet_is_removed_a_little_later(
 
 
 async def test_what_the_daemon_cannot_kill_yet_is_stopped_a_little_later(
-    make_sandbox: Callable[..., DockerSandbox], docker_api: Any, monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, id: str, docker_api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = DockerEngine()
-    sandbox = make_sandbox(engine=engine)
-    id = await started(sandbox)
     failing = Failing(engine.api().kill, 3)
     monkeypatch.setattr(engine.api(), "kill", failing)
     engine.stop(id)
@@ -71,12 +74,9 @@ async def test_what_the_daemon_cannot_kill_yet_is_stopped_a_little_later(
 
 
 async def test_what_the_daemon_can_never_kill_is_told(
-    make_sandbox: Callable[..., DockerSandbox], monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ending, "_PATIENCE", 0.5)
-    engine = DockerEngine()
-    sandbox = make_sandbox(engine=engine)
-    id = await started(sandbox)
     failing = Failing(engine.api().remove_container, 10_000)
     monkeypatch.setattr(engine.api(), "remove_container", failing)
     with pytest.raises(EngineError, match="is zombie and can not be killed"):
